@@ -1,0 +1,59 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// marker stands inside of every value, and in no text of ferry's.
+const marker = "qZx7"
+
+// FuzzLoad gives an arbitrary value to one variable, directly and as a file's
+// path, and to all at once: Load must not panic, nor say a word of the value.
+func FuzzLoad(f *testing.F) {
+	list := variables()
+	for _, seed := range []string{
+		"postgres://app:%s@db/app", "postgres://app:%s@x@db:port/app", "host=%s", ":%s", "https://%s/", "https://u:%s@a",
+		"%s,%s", "*,%s", "sub,%s=a.b", "1h%s", "%s==", "+/%s", "%s", "a\n%s", "\xff%s", "12%sMiB", "%s\x00", "",
+	} {
+		for i := range list {
+			f.Add(uint(i), strings.ReplaceAll(seed, "%s", marker))
+			f.Add(uint(i), strings.ReplaceAll(seed, "%s", strings.Repeat(marker, 11)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint, value string) {
+		name := list[which%uint(len(list))].name
+		checkSilence(t, name+"="+value)
+		checkSilence(t, "FERRY_UNKNOWN="+value, "FERRY_TOKEN_SECRET: "+value+"=")
+		if !strings.HasPrefix(value, "/") { // the path of a file is shown
+			checkSilence(t, name+fileSuffix+"="+value)
+		}
+		everything := []string{}
+		for _, v := range list {
+			everything = append(everything, v.name+"="+value)
+		}
+		checkSilence(t, everything...)
+		// The names of variables may be shown, but must do no harm.
+		_, _ = Load([]string{value, "FERRY_" + value, value + "=" + value})
+	})
+}
+
+// checkSilence loads an environment and looks for the marker in all that is
+// said of it.
+func checkSilence(t *testing.T, environ ...string) {
+	t.Helper()
+	for _, load := range []func([]string) (*Config, error){Load, LoadServe, LoadMigrate} {
+		c, err := load(environ)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("%q: config %v and error %v", environ, c, err)
+		}
+		said := fmt.Sprint(err)
+		if c != nil {
+			said = fmt.Sprintf("%+v %#v %+v %q", c.Database, c.Token.Key, c.Session.Key, c.Warnings)
+		}
+		if strings.Contains(said, marker) {
+			t.Fatalf("%q: the value is repeated: %s", environ, said)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// settings is every variable in a type whose UnmarshalText holds the rule for
+// its value.
+type settings struct {
+	DatabaseURL        databaseURL   `env:"DATABASE_URL"`
+	Listen             listenAddress `env:"FERRY_LISTEN"`
+	AdminListen        listenAddress `env:"FERRY_ADMIN_LISTEN"`
+	CORSOrigins        origins       `env:"FERRY_CORS_ORIGINS"`
+	PowerSyncURL       webURL        `env:"FERRY_POWERSYNC_URL"`
+	TokenKID           keyID         `env:"FERRY_TOKEN_KID"`
+	TokenSecret        tokenSecret   `env:"FERRY_TOKEN_SECRET"`
+	TokenAudience      audiences     `env:"FERRY_TOKEN_AUDIENCE"`
+	TokenIssuer        word          `env:"FERRY_TOKEN_ISSUER"`
+	TokenTTL           lifetime      `env:"FERRY_TOKEN_TTL"`
+	TokenClaims        claims        `env:"FERRY_TOKEN_CLAIMS"`
+	SessionIssuer      word          `env:"FERRY_SESSION_ISSUER"`
+	SessionAudience    word          `env:"FERRY_SESSION_AUDIENCE"`
+	SessionSecret      sessionSecret `env:"FERRY_SESSION_SECRET"`
+	SessionSecretText  secretText    `env:"FERRY_SESSION_SECRET_TEXT"`
+	SessionUserClaim   userClaim     `env:"FERRY_SESSION_USER_CLAIM"`
+	UploadRole         identifier    `env:"FERRY_UPLOAD_ROLE"`
+	UploadSchemas      identifiers   `env:"FERRY_UPLOAD_SCHEMAS"`
+	UploadTables       tables        `env:"FERRY_UPLOAD_TABLES"`
+	AcceptsSyncToken   onOff         `env:"FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN"`
+	MaxBodyBytes       byteSize      `env:"FERRY_MAX_BODY_BYTES"`
+	MaxOperations      operations    `env:"FERRY_MAX_OPERATIONS"`
+	DatabasePool       pool          `env:"FERRY_DATABASE_POOL"`
+	MigrateDatabaseURL databaseURL   `env:"FERRY_MIGRATE_DATABASE_URL"`
+}
+
+// parseSettings puts every value through its type.
+func parseSettings(e environment, p *problems) settings {
+	var s settings
+	err := env.ParseWithOptions(&s, env.Options{Environment: e.values})
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return s
+	}
+	for _, one := range all.Errors {
+		var parse env.ParseError
+		if !errors.As(one, &parse) {
+			// Only a field of settings that env cannot fill.
+			panic("config: " + one.Error())
+		}
+		field, _ := reflect.TypeFor[settings]().FieldByName(parse.Name)
+		p.add(field.Tag.Get("env"), "%v", parse.Err)
+	}
+	return s
+}
+
+// config builds the Config of settings that are good.
+func (s settings) config() *Config {
+	c := &Config{
+		Listen:      string(s.Listen),
+		AdminListen: string(s.AdminListen),
+		CORSOrigins: s.CORSOrigins,
+		Database: Database{
+			URL:        NewSecret(string(s.DatabaseURL)),
+			MigrateURL: NewSecret(string(s.DatabaseURL)),
+			Pool:       string(s.DatabasePool),
+		},
+		Token: Token{
+			KID:    string(s.TokenKID),
+			Key:    NewSecret(string(s.TokenSecret.key().bytes)),
+			Issuer: string(s.TokenIssuer),
+			TTL:    time.Duration(s.TokenTTL),
+			Claims: s.TokenClaims.list,
+		},
+		Session: Session{
+			Key:       NewSecret(string(s.SessionSecret.key().bytes)),
+			Issuer:    string(s.SessionIssuer),
+			Audience:  string(s.SessionAudience),
+			UserClaim: string(s.SessionUserClaim),
+		},
+		Upload: Upload{
+			Role:             string(s.UploadRole),
+			Schemas:          s.UploadSchemas,
+			Tables:           s.UploadTables,
+			AcceptsSyncToken: bool(s.AcceptsSyncToken),
+			MaxBodyBytes:     int64(s.MaxBodyBytes),
+			MaxOperations:    int(s.MaxOperations),
+		},
+	}
+	if s.MigrateDatabaseURL != "" {
+		c.Database.MigrateURL = NewSecret(string(s.MigrateDatabaseURL))
+	}
+	if s.SessionSecretText != "" {
+		c.Session.Key = NewSecret(string(s.SessionSecretText))
+	}
+	c.setPowerSync(s)
+	return c
+}
+
+// setPowerSync drops trailing slashes, with a warning: the SDK never connects
+// to an endpoint with one, and the PowerSync Service compares the audience as
+// it stands.
+func (c *Config) setPowerSync(s settings) {
+	drop := func(name, text string) string {
+		trimmed := strings.TrimRight(text, "/")
+		if trimmed != text {
+			c.Warnings = append(c.Warnings, name+": the trailing slash was dropped")
+		}
+		return trimmed
+	}
+	c.PowerSyncURL = drop("FERRY_POWERSYNC_URL", string(s.PowerSyncURL))
+	for _, audience := range s.TokenAudience {
+		c.Token.Audience = append(c.Token.Audience, drop("FERRY_TOKEN_AUDIENCE", audience))
+	}
+	if len(s.TokenAudience) == 0 && c.PowerSyncURL != "" {
+		c.Token.Audience = []string{c.PowerSyncURL}
+	}
+}
