@@ -1,0 +1,187 @@
+package uploads
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ferry/internal/fault"
+)
+
+// maxClientID is the longest client id, in bytes: PowerSync's are UUIDs.
+const maxClientID = 200
+
+// Decode reads a request body in any of the shapes that PowerSync's SDKs and
+// published connectors send. The upload keeps slices of body.
+//
+// Its errors are *fault.Error with code fault.InvalidRequest: the client's
+// code is wrong, and the detail names the entry.
+func Decode(body []byte) (*Upload, error) {
+	if !utf8.Valid(body) {
+		return nil, invalid("the body is not UTF-8")
+	}
+	d := &decoder{body: body, dec: newJSONDecoder(body)}
+	up := &Upload{}
+	if err := d.upload(up); err != nil {
+		return nil, err
+	}
+	if _, err := d.dec.ReadToken(); err != io.EOF {
+		return nil, invalid("the body has something after its JSON value")
+	}
+	return up, checkOpIDs(up)
+}
+
+// decoder reads one body from its start to its end.
+type decoder struct {
+	body    []byte
+	dec     *jsontext.Decoder
+	entries int               // read so far
+	names   map[string]string // one string per distinct name, by its JSON text
+	columns []Field           // of the present entry
+	scratch []byte
+}
+
+func invalid(format string, args ...any) error {
+	return fault.New(fault.InvalidRequest, format, args...)
+}
+
+func (d *decoder) upload(up *Upload) (err error) {
+	switch d.dec.PeekKind() {
+	case '[':
+		up.Transactions, _, err = d.entryList()
+	case '{':
+		err = d.envelope(up)
+	default:
+		err = d.wrongKind(`the body must be {"client_id": …, "crud": […]}`)
+	}
+	for _, tx := range up.Transactions {
+		up.Operations += len(tx.Operations)
+	}
+	return err
+}
+
+// envelope reads the object around the operations.
+func (d *decoder) envelope(up *Upload) error {
+	var seen struct{ operations, clientID, userID presence }
+	_, err := d.object(func(name, _ string) error {
+		switch name {
+		case "crud", "batch", "operations", "transactions":
+			return d.operations(name, up, &seen.operations)
+		case "client_id", "clientId":
+			return d.text(name, &up.ClientID, &seen.clientID)
+		case "user_id", "userId":
+			return d.text(name, &up.UserID, &seen.userID)
+		}
+		return d.skip()
+	})
+	switch {
+	case err != nil:
+		return err
+	case !seen.operations.set:
+		return invalid(`the body has no operations: send them as "crud", in queue order`)
+	case seen.clientID.set:
+		return checkClientID(up.ClientID)
+	}
+	return nil
+}
+
+func (d *decoder) operations(name string, up *Upload, seen *presence) (err error) {
+	switch d.dec.PeekKind() {
+	case 'n':
+		return d.skip()
+	case '[':
+	default:
+		return d.wrongKind("%q must be an array", name)
+	}
+	var list []byte
+	switch {
+	case seen.set: // under a second name: only equal operations are no contradiction
+		list, err = d.readValue()
+	case name == "transactions":
+		up.Transactions, list, err = d.transactionList()
+	default:
+		up.Transactions, list, err = d.entryList()
+	}
+	if err != nil {
+		return err
+	}
+	return seen.note(name, list)
+}
+
+// text reads a string member; null counts as absent.
+func (d *decoder) text(name string, into *string, seen *presence) error {
+	switch d.dec.PeekKind() {
+	case 'n':
+		return d.skip()
+	case '"':
+	default:
+		return d.wrongKind("%q must be a string", name)
+	}
+	value, err := d.readValue()
+	if err != nil {
+		return err
+	}
+	if err := seen.note(name, value); err != nil {
+		return err
+	}
+	text, unheld := unquote(value)
+	if unheld != "" {
+		return invalid("%q has %s", name, unheld)
+	}
+	*into = text
+	return nil
+}
+
+func checkClientID(id string) error {
+	if id == "" || len(id) > maxClientID {
+		return invalid("client_id must have 1 to %d bytes: send database.getClientId()", maxClientID)
+	}
+	if strings.ContainsFunc(id, unicode.IsControl) {
+		return invalid("client_id has a control character: send database.getClientId()")
+	}
+	return nil
+}
+
+// checkOpIDs decides whether the upload can be applied exactly once.
+func checkOpIDs(up *Upload) error {
+	last, missing, index := int64(-1), false, 0
+	for _, tx := range up.Transactions {
+		for _, op := range tx.Operations {
+			switch {
+			case op.OpID < 0:
+				missing = true
+			case op.OpID <= last:
+				return invalid("entry %d: op_id %d does not rise: send the queue in its order", index, op.OpID)
+			default:
+				last = op.OpID
+			}
+			index++
+		}
+	}
+	up.ExactlyOnce = up.ClientID != "" && !missing
+	return nil
+}
+
+// presence remembers that a field of several accepted names has come, and
+// with which JSON text.
+type presence struct {
+	set   bool
+	value []byte
+}
+
+// note keeps a field's value. A second one, usually under another name, must
+// mean the same as the first.
+func (p *presence) note(name string, value []byte) error {
+	if !p.set {
+		p.set, p.value = true, value
+		return nil
+	}
+	if !bytes.Equal(appendCanonical(nil, p.value), appendCanonical(nil, value)) {
+		return invalid("%q is given twice, with different values", name)
+	}
+	return nil
+}
