@@ -1,0 +1,334 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// catalog is what ferry knows of the app's tables at one moment. It is never
+// changed: a newer one takes its place.
+type catalog struct {
+	loadedAt time.Time
+	tables   map[string]*table // by the client's name
+}
+
+// table is a table, view or partitioned table that the upload role may write.
+type table struct {
+	oid    uint32
+	schema string
+	name   string
+	sql    string // quoted and qualified
+	isView bool
+	rls    bool
+	// refusal says why this table takes no uploads; empty if it does.
+	refusal string
+
+	columns map[string]*column
+	id      *column // nil where there is no id column
+
+	canInsert, canDelete bool
+	// idArbiter is whether ON CONFLICT (id) finds a unique index.
+	idArbiter bool
+	// idIndexes are the unique indexes on the id column alone: a violation of
+	// one means that the row exists.
+	idIndexes []string
+	// Row triggers that run before, or instead of, a write and may suppress it.
+	insertTrigger, updateTrigger, deleteTrigger bool
+	// statementTriggers is whether any trigger fires once per statement.
+	statementTriggers bool
+}
+
+// column is one column of a table.
+type column struct {
+	name           string
+	sql            string // quoted
+	typ            *dataType
+	generated      bool // GENERATED ALWAYS AS (…): never written
+	identityAlways bool // GENERATED ALWAYS AS IDENTITY
+	canSelect      bool
+	canInsert      bool
+	canUpdate      bool
+}
+
+// catalogOptions say which tables take uploads, and as whom.
+type catalogOptions struct {
+	role    string
+	schemas []string // in order: the first that has a name wins
+	tables  []string // FERRY_UPLOAD_TABLES
+}
+
+// tablesSQL lists the tables of the upload schemas with the caller's rights on
+// them. $1: schemas, $2: role.
+const tablesSQL = `
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
+       has_schema_privilege($2, n.oid, 'USAGE') AND has_any_column_privilege($2, c.oid, 'INSERT'),
+       has_schema_privilege($2, n.oid, 'USAGE') AND has_any_column_privilege($2, c.oid, 'UPDATE'),
+       has_schema_privilege($2, n.oid, 'USAGE') AND has_table_privilege($2, c.oid, 'DELETE'),
+       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+               AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 4 <> 0),
+       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+               AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 16 <> 0),
+       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+               AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 8 <> 0),
+       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+               AND g.tgtype & 1 = 0)
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY ($1)
+  AND c.relkind IN ('r', 'p', 'v', 'f')
+ORDER BY array_position($1, n.nspname), c.relname`
+
+// columnsSQL lists the columns of tables. $1: table oids, $2: role.
+const columnsSQL = `
+SELECT a.attrelid, a.attname, a.atttypid, a.attgenerated <> '', a.attidentity = 'a',
+       has_column_privilege($2, a.attrelid, a.attnum, 'SELECT'),
+       has_column_privilege($2, a.attrelid, a.attnum, 'INSERT'),
+       has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE')
+FROM pg_attribute a
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum`
+
+// idIndexesSQL lists the valid unique indexes on one column alone, and whether
+// ON CONFLICT may use them. $1: table oids.
+const idIndexesSQL = `
+SELECT i.indrelid, a.attname, ic.relname, i.indimmediate
+FROM pg_index i
+JOIN pg_class ic ON ic.oid = i.indexrelid
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = ANY ($1)
+  AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND i.indnkeyatts = 1`
+
+// typesSQL lists types and all that they are made of. $1: type oids.
+const typesSQL = `
+WITH RECURSIVE needed (oid) AS (
+    SELECT unnest($1::oid[])
+    UNION
+    SELECT part.oid
+    FROM needed
+    JOIN pg_type t ON t.oid = needed.oid
+    CROSS JOIN LATERAL (
+        SELECT t.typbasetype WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem WHERE t.typcategory = 'A'
+        UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
+        UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid
+        UNION ALL SELECT a.atttypid FROM pg_attribute a
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS part (oid)
+)
+SELECT t.oid, n.nspname, t.typname, format_type(t.oid, NULL),
+       quote_ident(n.nspname) || '.' || quote_ident(t.typname),
+       t.typtype::text, t.typcategory = 'A' AND t.typelem <> 0,
+       CASE WHEN t.typtype = 'd' THEN t.typbasetype
+            WHEN t.typcategory = 'A' THEN t.typelem
+            WHEN t.typtype = 'r' THEN (SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid)
+            WHEN t.typtype = 'm' THEN (SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid)
+            ELSE 0 END,
+       coalesce((SELECT e.typdelim::text FROM pg_type e WHERE e.oid = t.typelem), ','),
+       CASE WHEN t.typtype = 'c' THEN ARRAY(
+           SELECT a.attname::text FROM pg_attribute a
+           WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) END,
+       CASE WHEN t.typtype = 'c' THEN ARRAY(
+           SELECT a.atttypid FROM pg_attribute a
+           WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) END
+FROM needed
+JOIN pg_type t ON t.oid = needed.oid
+JOIN pg_namespace n ON n.oid = t.typnamespace`
+
+// loadCatalog reads everything in one transaction and one snapshot.
+func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now time.Time) (*catalog, error) {
+	var c *catalog
+	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
+		func(tx pgx.Tx) error {
+			// Only what stands in pg_catalog is trusted in the queries below.
+			if _, err := tx.Exec(ctx, `SET LOCAL search_path = pg_catalog`); err != nil {
+				return err
+			}
+			var err error
+			c, err = readCatalog(ctx, tx, o)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog: %w", err)
+	}
+	c.loadedAt = now
+	return c, nil
+}
+
+func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, error) {
+	tables, err := readTables(ctx, tx, o)
+	if err != nil {
+		return nil, err
+	}
+	byOID := make(map[uint32]*table, len(tables))
+	oids := make([]uint32, 0, len(tables))
+	for _, t := range tables {
+		byOID[t.oid] = t
+		oids = append(oids, t.oid)
+	}
+	if err := readColumns(ctx, tx, o, byOID, oids); err != nil {
+		return nil, err
+	}
+	if err := readIDIndexes(ctx, tx, byOID, oids); err != nil {
+		return nil, err
+	}
+	c := &catalog{tables: make(map[string]*table, len(tables))}
+	for _, t := range tables {
+		if _, shadowed := c.tables[t.name]; !shadowed {
+			c.tables[t.name] = t
+		}
+	}
+	return c, nil
+}
+
+func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions) ([]*table, error) {
+	rows, err := tx.Query(ctx, tablesSQL, o.schemas, o.role)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*table, error) {
+		t := &table{columns: map[string]*column{}}
+		var kind string
+		var canUpdate bool
+		err := row.Scan(&t.oid, &t.schema, &t.name, &kind, &t.rls,
+			&t.canInsert, &canUpdate, &t.canDelete,
+			&t.insertTrigger, &t.updateTrigger, &t.deleteTrigger, &t.statementTriggers)
+		t.isView = kind == "v"
+		t.sql = pgx.Identifier{t.schema, t.name}.Sanitize()
+		t.refusal = whyNoUploads(t, o.tables, t.canInsert || canUpdate || t.canDelete)
+		return t, err
+	})
+}
+
+// whyNoUploads holds the rule of FERRY_UPLOAD_TABLES: granting a table is not
+// enough, because default privileges grant every new table. It takes row-level
+// security, or the operator's word.
+func whyNoUploads(t *table, named []string, granted bool) string {
+	switch {
+	case slices.Contains(named, "*"), slices.Contains(named, t.name), slices.Contains(named, t.schema+"."+t.name):
+	case len(named) > 0:
+		return "the table is not among those that take uploads (FERRY_UPLOAD_TABLES)"
+	case !t.rls:
+		return "the table has no row-level security, and FERRY_UPLOAD_TABLES does not name it"
+	}
+	if !granted {
+		return "the upload role may not write to this table"
+	}
+	return ""
+}
+
+func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[uint32]*table, oids []uint32) error {
+	rows, err := tx.Query(ctx, columnsSQL, oids, o.role)
+	if err != nil {
+		return err
+	}
+	typeOf := map[*column]uint32{}
+	var oid, typeOID uint32
+	var c column
+	_, err = pgx.ForEachRow(rows,
+		[]any{&oid, &c.name, &typeOID, &c.generated, &c.identityAlways, &c.canSelect, &c.canInsert, &c.canUpdate},
+		func() error {
+			added := c
+			added.sql = pgx.Identifier{added.name}.Sanitize()
+			tables[oid].columns[added.name] = &added
+			typeOf[&added] = typeOID
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	types, err := readTypes(ctx, tx, typeOf)
+	if err != nil {
+		return err
+	}
+	for c, oid := range typeOf {
+		if c.typ = types[oid]; c.typ == nil {
+			return fmt.Errorf("column %s: no type with oid %d", c.name, oid)
+		}
+	}
+	for _, t := range tables {
+		t.id = t.columns["id"]
+	}
+	return nil
+}
+
+func readIDIndexes(ctx context.Context, tx pgx.Tx, tables map[uint32]*table, oids []uint32) error {
+	rows, err := tx.Query(ctx, idIndexesSQL, oids)
+	if err != nil {
+		return err
+	}
+	var oid uint32
+	var column, index string
+	var immediate bool
+	_, err = pgx.ForEachRow(rows, []any{&oid, &column, &index, &immediate}, func() error {
+		if t := tables[oid]; t.id != nil && t.id.name == column {
+			t.idIndexes = append(t.idIndexes, index)
+			t.idArbiter = t.idArbiter || immediate
+		}
+		return nil
+	})
+	return err
+}
+
+func readTypes(ctx context.Context, tx pgx.Tx, used map[*column]uint32) (map[uint32]*dataType, error) {
+	oids := make([]uint32, 0, len(used))
+	for _, oid := range used {
+		oids = append(oids, oid)
+	}
+	slices.Sort(oids)
+	rows, err := tx.Query(ctx, typesSQL, slices.Compact(oids))
+	if err != nil {
+		return nil, err
+	}
+	types := map[uint32]*dataType{}
+	bases := map[uint32]uint32{}    // of domains
+	elements := map[uint32]uint32{} // of arrays, ranges and multiranges
+	attributes := map[uint32][]uint32{}
+	var oid, part uint32
+	var schema, name, display, cast, typtype, delimiter string
+	var isArray bool
+	var names []string
+	var attributeTypes []uint32
+	_, err = pgx.ForEachRow(rows,
+		[]any{&oid, &schema, &name, &display, &cast, &typtype, &isArray, &part, &delimiter, &names, &attributeTypes},
+		func() error {
+			if typtype == "d" {
+				bases[oid] = part
+				return nil
+			}
+			t := &dataType{
+				oid: oid, name: display, cast: cast, delimiter: delimiter[0],
+				class: classOf(schema, name, typtype[0], isArray),
+			}
+			for _, n := range names {
+				t.fields = append(t.fields, compositeItem{name: n})
+			}
+			types[oid], elements[oid] = t, part
+			attributes[oid] = slices.Clone(attributeTypes)
+			return nil
+		})
+	if err != nil {
+		return nil, err
+	}
+	resolve := func(oid uint32) *dataType {
+		for bases[oid] != 0 {
+			oid = bases[oid]
+		}
+		return types[oid]
+	}
+	for oid, t := range types {
+		t.element = resolve(elements[oid])
+		for i, attribute := range attributes[oid] {
+			t.fields[i].typ = resolve(attribute)
+		}
+	}
+	for domain := range bases {
+		types[domain] = resolve(domain)
+	}
+	return types, nil
+}

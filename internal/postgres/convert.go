@@ -1,0 +1,223 @@
+package postgres
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ferry/internal/uploads"
+)
+
+// conversionError says that a value cannot become its column's type. It is a
+// verdict on the client transaction, reached without asking the database, in
+// the words and with the SQLSTATE that Postgres would use.
+type conversionError struct {
+	code     string
+	sqlstate string
+	message  string
+}
+
+func (e *conversionError) Error() string { return e.message }
+
+func invalidText(t *dataType, text string) error {
+	return &conversionError{
+		"invalid_text_representation", "22P02",
+		fmt.Sprintf("invalid value for type %s: %s", t.name, shown(text)),
+	}
+}
+
+func outOfRange(t *dataType, text string) error {
+	return &conversionError{
+		"numeric_value_out_of_range", "22003",
+		fmt.Sprintf("value %s is out of range for type %s", shown(text), t.name),
+	}
+}
+
+func malformed(what string) error {
+	return &conversionError{uploads.CodeMalformedValue, "", "a value has " + what + ", which Postgres cannot hold"}
+}
+
+// shown quotes the caller's own value for a message, shortened.
+func shown(text string) string {
+	const limit = 64
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
+	}
+	return strconv.Quote(text)
+}
+
+// isNull is whether v is JSON's null, which is SQL's NULL in every column.
+func isNull(v json.RawMessage) bool { return v[0] == 'n' }
+
+// appendValue appends the text that Postgres reads as v's value of type t.
+// v is a valid JSON value other than null. Numbers keep every digit: they
+// never pass through a float64.
+func appendValue(dst []byte, t *dataType, v json.RawMessage) ([]byte, error) {
+	text, quoted, err := valueText(v)
+	if err != nil {
+		return dst, err
+	}
+	return appendText(dst, t, text, quoted)
+}
+
+// appendText is appendValue for a value whose text is known. quoted is whether
+// it was a JSON string.
+func appendText(dst []byte, t *dataType, text string, quoted bool) ([]byte, error) {
+	switch t.class {
+	case classBool:
+		return appendBool(dst, t, text)
+	case classInteger:
+		return appendInteger(dst, t, text)
+	case classNumeric, classFloat:
+		return appendNumber(dst, t, text)
+	case classUUID:
+		return appendUUID(dst, t, text)
+	case classTimestampTZ, classTimestamp:
+		return appendTimestamp(dst, t, text, quoted)
+	case classDate:
+		return appendDate(dst, t, text)
+	case classTime:
+		return appendTime(dst, t, text)
+	case classBytea:
+		return appendBytea(dst, t, text)
+	case classArray:
+		return appendArray(dst, t, text)
+	}
+	return append(dst, text...), nil
+}
+
+// valueText returns a JSON string's text, and every other value as it is
+// spelled. quoted is whether it was a string.
+func valueText(v json.RawMessage) (text string, quoted bool, err error) {
+	if v[0] != '"' {
+		return string(v), false, nil
+	}
+	b := []byte(v[1 : len(v)-1])
+	if bytes.IndexByte(b, '\\') >= 0 {
+		if b, err = jsontext.AppendUnquote(nil, []byte(v)); err != nil {
+			return "", true, malformed("a lone surrogate")
+		}
+		if bytes.IndexByte(b, 0) >= 0 {
+			return "", true, malformed("the character U+0000")
+		}
+	}
+	return string(b), true, nil
+}
+
+// appendBool accepts what the SDKs send for a boolean: SQLite has none, so it
+// is 0 or 1, as an integer, a real, or the text of either.
+func appendBool(dst []byte, t *dataType, text string) ([]byte, error) {
+	switch strings.ToLower(text) {
+	case "1", "1.0", "true", "t":
+		return append(dst, 't'), nil
+	case "0", "0.0", "false", "f":
+		return append(dst, 'f'), nil
+	}
+	return dst, invalidText(t, text)
+}
+
+// appendInteger accepts a number or its text, if its value is whole: 42.0 and
+// 1e3 are how SDKs that only know reals spell integers.
+func appendInteger(dst []byte, t *dataType, text string) ([]byte, error) {
+	switch text {
+	case "true":
+		return append(dst, '1'), nil
+	case "false":
+		return append(dst, '0'), nil
+	}
+	negative, digits, ok := wholeDigits(text)
+	if !ok {
+		return dst, invalidText(t, text)
+	}
+	low, high := t.integerRange()
+	limit := high
+	if negative {
+		limit = strings.TrimPrefix(low, "-")
+	}
+	if len(digits) > len(limit) || (len(digits) == len(limit) && digits > limit) {
+		return dst, outOfRange(t, text)
+	}
+	if negative {
+		dst = append(dst, '-')
+	}
+	return append(dst, digits...), nil
+}
+
+// wholeDigits reads a decimal number that has a whole value, and returns its
+// digits without leading zeros. Numbers over a hundred digits are cut there:
+// they are out of any integer's range.
+func wholeDigits(text string) (negative bool, digits string, ok bool) {
+	const longest, farExponent = 100, 1_000_000
+	mantissa, exponentText, hasExponent := strings.Cut(strings.Replace(text, "E", "e", 1), "e")
+	exponent := 0
+	if hasExponent {
+		var err error
+		if exponent, err = strconv.Atoi(exponentText); err != nil {
+			return false, "", false
+		}
+		exponent = max(-farExponent, min(exponent, farExponent))
+	}
+	negative = strings.HasPrefix(mantissa, "-")
+	mantissa = strings.TrimPrefix(strings.TrimPrefix(mantissa, "-"), "+")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits = whole + fraction
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return false, "", false
+	}
+	exponent -= len(fraction)
+	digits = strings.TrimLeft(digits, "0")
+	for exponent < 0 && strings.HasSuffix(digits, "0") {
+		digits, exponent = digits[:len(digits)-1], exponent+1
+	}
+	switch {
+	case digits == "":
+		return false, "0", true
+	case exponent < 0:
+		return false, "", false // a fraction is left
+	case exponent+len(digits) > longest:
+		return negative, strings.Repeat("9", longest), true
+	}
+	return negative, digits + strings.Repeat("0", exponent), true
+}
+
+// appendNumber hands a number's digits over as they were sent; Postgres reads
+// NaN and the infinities, too.
+func appendNumber(dst []byte, t *dataType, text string) ([]byte, error) {
+	switch text {
+	case "true":
+		return append(dst, '1'), nil
+	case "false":
+		return append(dst, '0'), nil
+	case "":
+		return dst, invalidText(t, text)
+	}
+	return append(dst, text...), nil
+}
+
+// appendBytea reads base64 (any alphabet, padded or not), or hex behind `\x`.
+func appendBytea(dst []byte, t *dataType, text string) ([]byte, error) {
+	if strings.HasPrefix(text, `\x`) {
+		return append(dst, text...), nil
+	}
+	standard := strings.NewReplacer("-", "+", "_", "/", "\n", "", "\r", "").Replace(strings.TrimRight(text, "="))
+	decoded, err := base64.RawStdEncoding.DecodeString(standard)
+	if err != nil {
+		return dst, invalidText(t, text)
+	}
+	return hex.AppendEncode(append(dst, `\x`...), decoded), nil
+}
+
+// appendUUID spells a uuid as Postgres does, so that one row has one spelling.
+func appendUUID(dst []byte, t *dataType, text string) ([]byte, error) {
+	u, err := parseUUID([]byte(strings.TrimSuffix(strings.TrimPrefix(text, "{"), "}")))
+	if err != nil {
+		return dst, invalidText(t, text)
+	}
+	return u.append(dst), nil
+}

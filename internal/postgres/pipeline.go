@@ -1,0 +1,245 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// The types of ferry's parameters (pg_type.dat). Those of the app's columns
+// never appear: values travel as text, and the casts stand in the SQL.
+const (
+	byteaOID = 17
+	int8OID  = 20
+	int4OID  = 23
+	oidOID   = 26
+)
+
+// param is one statement parameter. A nil value is NULL.
+type param struct {
+	value  []byte
+	oid    uint32
+	format int16 // 0: text, 1: binary
+}
+
+func textParam(s string) param      { return param{[]byte(s), textOID, 0} }
+func intParam(n int64) param        { return param{strconv.AppendInt(nil, n, 10), int8OID, 0} }
+func bytesParam(b []byte) param     { return param{b, byteaOID, 1} }
+func textArrayParam(b []byte) param { return param{b, textArrayOID, 1} }
+
+// decodeBytea reads a bytea of a result in text format: hex behind \x, which
+// is bytea_output's default and the only form that ferry's tables come in.
+func decodeBytea(text []byte) ([]byte, error) {
+	digits, ok := bytes.CutPrefix(text, []byte(`\x`))
+	if !ok {
+		return nil, errors.New("bytea_output must be hex")
+	}
+	return hex.AppendDecode(nil, digits)
+}
+
+// optionalInt is NULL for the -1 that stands for "the client sent none".
+func optionalInt(n int64) param {
+	if n < 0 {
+		return param{oid: int8OID}
+	}
+	return intParam(n)
+}
+
+// query is one statement of an exchange.
+type query struct {
+	sql    string
+	params []param
+	// row receives each result row in text format, valid during the call.
+	row func(values [][]byte) error
+	// tag is the command tag that the answer must have; empty for any. COMMIT
+	// of a failed transaction answers ROLLBACK, without an error.
+	tag string
+}
+
+// queryError is the failure of one query of an exchange.
+type queryError struct {
+	index int // of the query
+	err   error
+}
+
+func (e *queryError) Error() string { return fmt.Sprintf("statement %d: %v", e.index, e.err) }
+func (e *queryError) Unwrap() error { return e.err }
+
+// session is a connection taken from the pool, with the statements that were
+// prepared on it.
+type session struct {
+	conn *pgxpool.Conn
+	pg   *pgconn.PgConn
+	// prepared is nil behind a pooler that hands each transaction another
+	// connection: there every statement is sent with its text.
+	prepared *preparedStatements
+}
+
+// maxPrepared bounds the statements kept on one connection: each set of
+// columns that clients send makes one.
+const maxPrepared = 256
+
+// preparedStatements lives as long as its connection, in its custom data.
+type preparedStatements struct {
+	byText  map[string]*pgconn.StatementDescription
+	inOrder []string // texts, oldest first
+	evicted []string // names to close with the next exchange
+	named   uint64   // how many were ever named
+}
+
+const preparedKey = "ferry.prepared"
+
+func newSession(conn *pgxpool.Conn, transactionPool bool) *session {
+	s := &session{conn: conn, pg: conn.Conn().PgConn()}
+	if transactionPool {
+		return s
+	}
+	s.prepared, _ = s.pg.CustomData()[preparedKey].(*preparedStatements)
+	if s.prepared == nil {
+		s.prepared = &preparedStatements{byText: map[string]*pgconn.StatementDescription{}}
+		s.pg.CustomData()[preparedKey] = s.prepared
+	}
+	return s
+}
+
+func (p *preparedStatements) newName() string {
+	p.named++
+	return "ferry_" + strconv.FormatUint(p.named, 10)
+}
+
+func (p *preparedStatements) add(sql string, description *pgconn.StatementDescription) {
+	p.byText[sql] = description
+	p.inOrder = append(p.inOrder, sql)
+	if len(p.inOrder) > maxPrepared {
+		oldest := p.inOrder[0]
+		p.inOrder = p.inOrder[1:]
+		p.evicted = append(p.evicted, p.byText[oldest].Name)
+		delete(p.byText, oldest)
+	}
+}
+
+// exchange sends queries and a Sync in one go and then reads the answers: one
+// network round trip, also for statements that are not prepared yet. The first
+// error ends it, as a *queryError if the server answered one; the queries
+// behind it did not run.
+func (s *session) exchange(ctx context.Context, queries ...query) error {
+	pipeline := s.pg.StartPipeline(ctx)
+	closing := s.closeEvicted(pipeline)
+	preparing := map[string]string{} // the name of each text that this exchange prepares
+	prepares := make([]string, len(queries))
+	for i, q := range queries {
+		prepares[i] = s.send(pipeline, q, preparing)
+	}
+	err := pipeline.Sync()
+	for ; err == nil && closing > 0; closing-- {
+		_, err = pipeline.GetResults()
+	}
+	for i := 0; err == nil && i < len(queries); i++ {
+		err = s.receive(pipeline, queries[i], prepares[i])
+		if _, answered := errors.AsType[*pgconn.PgError](err); answered {
+			err = &queryError{i, err}
+		}
+	}
+	// The server's error shows again when the pipeline is closed.
+	if closeErr := pipeline.Close(); err == nil {
+		err = closeErr
+	}
+	if hasSQLState(err, "26000") { // somebody discarded our prepared statements
+		delete(s.pg.CustomData(), preparedKey)
+	}
+	return err
+}
+
+func (s *session) closeEvicted(pipeline *pgconn.Pipeline) int {
+	if s.prepared == nil {
+		return 0
+	}
+	evicted := s.prepared.evicted
+	s.prepared.evicted = nil
+	for _, name := range evicted {
+		pipeline.SendDeallocate(name)
+	}
+	return len(evicted)
+}
+
+// send queues q, and its preparation if it needs one, whose name it returns.
+func (s *session) send(pipeline *pgconn.Pipeline, q query, preparing map[string]string) (prepares string) {
+	values := make([][]byte, len(q.params))
+	oids := make([]uint32, len(q.params))
+	formats := make([]int16, len(q.params))
+	for i, p := range q.params {
+		values[i], oids[i], formats[i] = p.value, p.oid, p.format
+	}
+	if s.prepared == nil {
+		pipeline.SendQueryParams(q.sql, values, oids, formats, nil)
+		return ""
+	}
+	if description, ok := s.prepared.byText[q.sql]; ok {
+		pipeline.SendQueryStatement(description, values, formats, nil)
+		return ""
+	}
+	name, underway := preparing[q.sql]
+	if !underway {
+		name = s.prepared.newName()
+		preparing[q.sql] = name
+		prepares = name
+		pipeline.SendPrepare(name, q.sql, oids)
+	}
+	pipeline.SendQueryPrepared(name, values, formats, nil)
+	return prepares
+}
+
+func (s *session) receive(pipeline *pgconn.Pipeline, q query, prepares string) error {
+	if prepares != "" {
+		results, err := pipeline.GetResults()
+		if err != nil {
+			return err
+		}
+		description, ok := results.(*pgconn.StatementDescription)
+		if !ok {
+			return fmt.Errorf("prepare: unexpected answer %T", results)
+		}
+		description.Name = prepares
+		description.SQL = q.sql
+		s.prepared.add(q.sql, description)
+	}
+	results, err := pipeline.GetResults()
+	if err != nil {
+		return err
+	}
+	reader, ok := results.(*pgconn.ResultReader)
+	if !ok {
+		return fmt.Errorf("query: unexpected answer %T", results)
+	}
+	var rowErr error
+	for reader.NextRow() {
+		if q.row != nil && rowErr == nil {
+			rowErr = q.row(reader.Values())
+		}
+	}
+	tag, err := reader.Close()
+	if err != nil {
+		return err
+	}
+	if q.tag != "" && tag.String() != q.tag {
+		return fmt.Errorf("%s answered %s", q.tag, tag)
+	}
+	return rowErr
+}
+
+// rollback ends a transaction that will not be committed. A connection on
+// which even that fails is closed, so that the pool replaces it.
+func (s *session) rollback(ctx context.Context) {
+	if s.pg.TxStatus() == 'I' {
+		return
+	}
+	if _, err := s.pg.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+		_ = s.pg.Close(ctx)
+	}
+}

@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// controlConnections is the size of the pool beside the uploads' one.
+const controlConnections = 2
+
+// parseURL reads a connection string. Its errors never show it: it holds a
+// password.
+func parseURL(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the connection string is not valid: expected postgres://user:password@host:port/database")
+	}
+	return config, nil
+}
+
+// uploadConnections is the size of the uploads' pool: what the connection
+// string says as pool_max_conns, else enough to keep a server of usual size
+// busy. 0 stands for the former.
+func uploadConnections(url string) int32 {
+	if strings.Contains(url, "pool_max_conns") {
+		return 0
+	}
+	return 16
+}
+
+// openPool makes a pool without connecting: a database that is away at start
+// means "not ready", not an exit.
+func openPool(ctx context.Context, url string, connections int32) (*pgxpool.Pool, error) {
+	config, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	if connections > 0 {
+		config.MaxConns = connections
+		config.MinConns = min(config.MinConns, connections)
+	}
+	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
+		config.ConnConfig.RuntimeParams["application_name"] = "ferry"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open the connection pool: %w", err)
+	}
+	return pool, nil
+}

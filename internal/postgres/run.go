@@ -1,0 +1,234 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ferry/internal/fault"
+	"ferry/internal/uploads"
+)
+
+// run is the application of one upload over one connection.
+//
+// The first path sends everything in one round trip and is right for nearly
+// every upload. Whatever stands in its way (an operation that may have been
+// seen, a row that is not there, an error of the database) leaves nothing
+// behind, and the second path in settle.go finds out which client transactions
+// it concerns.
+type run struct {
+	store   *Store
+	session *session
+	caller  uploads.Caller
+	upload  *uploads.Upload
+	catalog *catalog
+	started time.Time
+}
+
+func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
+	if r.upload.Operations == 0 {
+		return r.result(ctx, nil)
+	}
+	var err error
+	if r.catalog, err = r.store.catalog(ctx, time.Time{}); err != nil {
+		return nil, r.ownFault(err)
+	}
+	outcome, err := r.fast(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if outcome == allApplied {
+		return r.allApplied(), nil
+	}
+	if outcome != maybeSeen {
+		// The catalog may be older than the tables: no verdict rests on it.
+		if err := r.refreshCatalog(ctx); err != nil {
+			return nil, err
+		}
+	}
+	txs := r.transactions()
+	if err := r.settle(ctx, txs); err != nil {
+		return nil, err
+	}
+	return r.result(ctx, txs)
+}
+
+// fastOutcome is how the first path ended, if nothing of ferry's own failed.
+type fastOutcome uint8
+
+const (
+	allApplied fastOutcome = iota
+	maybeSeen              // an operation may have been seen before
+	refused                // an operation or the database stood in the way
+)
+
+// fast applies the whole upload in one round trip, or leaves nothing behind.
+func (r *run) fast(ctx context.Context) (fastOutcome, error) {
+	ops := make([]*uploads.Operation, 0, r.upload.Operations)
+	for i := range r.upload.Transactions {
+		for j := range r.upload.Transactions[i].Operations {
+			ops = append(ops, &r.upload.Transactions[i].Operations[j])
+		}
+	}
+	steps, refusals := plan(r.catalog, ops, false)
+	if len(refusals) > 0 {
+		return refused, nil
+	}
+	queries := r.begin()
+	progress := -1
+	if r.upload.ExactlyOnce {
+		progress = len(queries)
+		queries = append(queries, r.advance(ops))
+	}
+	queries = append(queries, r.becomeCaller())
+	firstStep := len(queries)
+	for _, s := range steps {
+		queries = append(queries, query{sql: s.fastSQL(), params: s.params()})
+	}
+	queries = append(queries, r.commit())
+
+	err := r.repeatedly(ctx, func() error { return r.session.exchange(ctx, queries...) })
+	if err == nil {
+		return allApplied, nil
+	}
+	failed, answered := errors.AsType[*queryError](err)
+	switch {
+	case !answered:
+		return refused, unavailable(err)
+	case failed.index == progress && hasSQLState(err, possiblySeen):
+		return maybeSeen, nil
+	case failed.index < firstStep:
+		return refused, r.ownFault(err)
+	case isTransient(err) && !isTimeout(err):
+		return refused, unavailable(err)
+	}
+	return refused, nil
+}
+
+// repeatedly calls once again what failed for a reason that a repetition may
+// well cure, such as a deadlock. Nothing is left behind between two calls.
+func (r *run) repeatedly(ctx context.Context, once func() error) error {
+	const attempts = 4
+	for attempt := 1; ; attempt++ {
+		err := once()
+		if err == nil {
+			return nil
+		}
+		r.session.rollback(ctx)
+		if attempt == attempts || !isWorthRepeating(err) {
+			return err
+		}
+		pause := time.Duration(attempt) * time.Duration(10+rand.IntN(20)) * time.Millisecond //nolint:gosec // jitter is no secret
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// isTimeout is whether a statement gave up waiting. Other client transactions
+// of the upload may still go through.
+func isTimeout(err error) bool { return hasSQLState(err, "55P03", "57014") }
+
+func (r *run) refreshCatalog(ctx context.Context) error {
+	c, err := r.store.catalog(ctx, r.started)
+	if err != nil {
+		return r.ownFault(err)
+	}
+	r.catalog = c
+	return nil
+}
+
+// ownFault is the answer to a failure of ferry's own statements: never a
+// verdict on the client's. What will not go away by itself is for the operator.
+func (r *run) ownFault(err error) error {
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	_, unsafe := errors.AsType[*UnsafeRoleError](err)
+	if unsafe || (answered && !isTransient(err)) {
+		r.store.options.Log.Error("ferry cannot use its database as it is set up; uploads wait", slog.Any("error", err))
+		return fault.Retry(err, 10*time.Second, "uploads are held up by the server's database set-up; it is safe to try again")
+	}
+	return unavailable(err)
+}
+
+func (r *run) allApplied() *uploads.Result {
+	result := r.emptyResult()
+	result.Applied = r.upload.Operations
+	return result
+}
+
+func (r *run) emptyResult() *uploads.Result {
+	result := &uploads.Result{ExactlyOnce: r.upload.ExactlyOnce, Rejected: []uploads.Rejection{}}
+	if last := r.upload.LastOpID(); r.upload.ExactlyOnce && last >= 0 {
+		result.LastOpID = &last
+	}
+	return result
+}
+
+// fastSQL is the step's statement for the first path: it raises by itself if
+// it does not touch every row.
+func (s *step) fastSQL() string {
+	switch s.kind {
+	case uploads.Put:
+		return s.putSQL(s.shape.upsertable())
+	case uploads.Patch:
+		return allTouchedSQL(s.shape.updateSQL())
+	default:
+		return allTouchedSQL(s.shape.deleteSQL())
+	}
+}
+
+// carefulSQL is the step's statement for the second path. A PATCH or DELETE
+// returns the positions of the rows that it touched.
+func (s *step) carefulSQL() string {
+	switch s.kind {
+	case uploads.Put:
+		return s.putSQL(false)
+	case uploads.Patch:
+		return s.shape.updateSQL()
+	default:
+		return s.shape.deleteSQL()
+	}
+}
+
+// putSQL chooses how a PUT is written. All ways mean the same: the row has the
+// given values afterwards, or the statement raises.
+func (s *step) putSQL(upsert bool) string {
+	switch {
+	case !s.shape.mayUpdate():
+		return s.shape.insertSQL()
+	case len(s.shape.columns) == 0:
+		return s.shape.insertUnseenSQL()
+	case upsert:
+		return s.shape.upsertSQL()
+	}
+	return s.shape.updateThenInsertSQL()
+}
+
+// upsertable is whether INSERT … ON CONFLICT does what a PUT means. It fires
+// BEFORE INSERT triggers for existing rows as well, and statement triggers of
+// both kinds; and reading EXCLUDED takes the right to read the column.
+func (s *shape) upsertable() bool {
+	for _, c := range s.columns {
+		if !c.canSelect {
+			return false
+		}
+	}
+	t := s.table
+	return t.idArbiter && !t.insertTrigger && !t.updateTrigger && !t.statementTriggers
+}
+
+// mayUpdate is whether the caller has the rights to find and change rows.
+func (s *shape) mayUpdate() bool {
+	for _, c := range s.columns {
+		if !c.canUpdate {
+			return false
+		}
+	}
+	return s.table.id.canSelect
+}

@@ -1,0 +1,197 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ferry/internal/uploads"
+)
+
+// transaction is a client transaction on the second path.
+type transaction struct {
+	*uploads.Transaction
+	operations []operation
+	rejections []uuid // those that its operations belong to, in order
+}
+
+// operation is an operation on the second path.
+type operation struct {
+	op *uploads.Operation
+	tx *transaction
+	// decided is what became of it, once that is committed.
+	decided decision
+	// expected is what it will be recorded as: applied, unless its row was
+	// looked for and not found.
+	expected decision
+	// suppressed is whether touching no row is fine: a trigger of the app
+	// decides what this operation does.
+	suppressed bool
+	// puzzled is whether its row was found to be there and yet not touched.
+	puzzled bool
+	// touched is whether the attempt that runs now changed its row.
+	touched   bool
+	rejection uuid
+}
+
+// transactions prepares the upload for the second path.
+func (r *run) transactions() []*transaction {
+	txs := make([]*transaction, len(r.upload.Transactions))
+	for i := range r.upload.Transactions {
+		tx := &transaction{Transaction: &r.upload.Transactions[i]}
+		tx.operations = make([]operation, len(tx.Operations))
+		for j := range tx.Operations {
+			tx.operations[j] = operation{op: &tx.Operations[j], tx: tx, expected: applied}
+		}
+		txs[i] = tx
+	}
+	return txs
+}
+
+// open lists the operations that are still to be decided.
+func open(txs []*transaction) []*operation {
+	var ops []*operation
+	for _, tx := range txs {
+		for i := range tx.operations {
+			if tx.operations[i].decided == undecided {
+				ops = append(ops, &tx.operations[i])
+			}
+		}
+	}
+	return ops
+}
+
+// openTransactions lists the transactions that have such operations.
+func openTransactions(txs []*transaction) []*transaction {
+	var some []*transaction
+	for _, tx := range txs {
+		if len(open([]*transaction{tx})) > 0 {
+			some = append(some, tx)
+		}
+	}
+	return some
+}
+
+// obstacle is why a database transaction left nothing behind. Without refusals
+// and err it should be tried again, with what was learned.
+type obstacle struct {
+	refusals []verdict
+	lostRows bool // a PATCH or DELETE touched no row, against what was expected
+	// apart is whether the open operations from first to last must be tried
+	// apart from the others: because one of them caused err, if that is set.
+	apart       bool
+	err         *pgconn.PgError
+	first, last int
+	atCommit    bool
+}
+
+// verdict is the refusal of a client transaction because of one operation.
+type verdict struct {
+	operation *operation
+	refusal   uploads.Refusal
+	dependsOn *uuid // the rejection that came before it
+}
+
+// maxAttempts bounds how often one set of transactions is tried: each attempt
+// but the last one learns something or meets a concurrent change.
+const maxAttempts = 12
+
+var errNoRest = errors.New("the rows of this upload kept changing")
+
+// settle decides all operations of txs, in as few database transactions as it
+// can: it splits where something is in the way, down to one client
+// transaction. Savepoints could not do this: deferred triggers run at COMMIT,
+// and settings made by the app's triggers outlive a ROLLBACK TO.
+func (r *run) settle(ctx context.Context, txs []*transaction) error {
+	for range maxAttempts {
+		txs = openTransactions(txs)
+		if len(txs) == 0 {
+			return nil
+		}
+		o, err := r.attempt(ctx, txs, false)
+		switch {
+		case err != nil:
+			return err
+		case o == nil:
+			return nil
+		case len(o.refusals) > 0:
+			if err := r.rejectAll(ctx, o.refusals); err != nil {
+				return err
+			}
+		case o.apart && len(txs) == 1:
+			return r.settleAlone(ctx, txs[0])
+		case o.apart:
+			return r.settleParts(ctx, txs, o)
+		}
+	}
+	return unavailable(errNoRest)
+}
+
+// settleParts settles what ran before the error, what may have caused it, and
+// the rest, in order.
+func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) error {
+	ops := open(txs)
+	first := slices.Index(txs, ops[o.first].tx)
+	last := slices.Index(txs, ops[o.last].tx)
+	parts := [][]*transaction{txs[:first], txs[first : last+1], txs[last+1:]}
+	if last-first+1 == len(txs) {
+		half := len(txs) / 2
+		parts = [][]*transaction{txs[:half], txs[half:]}
+	}
+	for _, part := range parts {
+		if err := r.settle(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleAlone decides one client transaction operation by operation, so that
+// the one in its way is known. An error here is a verdict.
+func (r *run) settleAlone(ctx context.Context, tx *transaction) error {
+	alone := []*transaction{tx}
+	for range maxAttempts {
+		if len(openTransactions(alone)) == 0 {
+			return nil
+		}
+		o, err := r.attempt(ctx, alone, true)
+		switch {
+		case err != nil:
+			return err
+		case o == nil:
+			return nil
+		case o.err != nil && isTransient(o.err):
+			return unavailable(o.err)
+		case o.err != nil:
+			o.refusals = []verdict{{operation: blamed(open(alone), o), refusal: refusalOf(o.err)}}
+		}
+		if err := r.rejectAll(ctx, o.refusals); err != nil {
+			return err
+		}
+	}
+	return unavailable(errNoRest)
+}
+
+// blamed returns the operation that an error belongs to. At COMMIT (deferred
+// constraints and triggers) the server names the table, if anything.
+func blamed(ops []*operation, o *obstacle) *operation {
+	if o.atCommit {
+		for _, op := range ops {
+			if op.op.Table == o.err.TableName {
+				return op
+			}
+		}
+	}
+	return ops[o.first]
+}
+
+func (r *run) rejectAll(ctx context.Context, verdicts []verdict) error {
+	for _, v := range verdicts {
+		if err := r.reject(ctx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/singleflight"
+
+	"ferry/internal/fault"
+	"ferry/internal/uploads"
+)
+
+// Options say how a Store reaches the app's database, and as whom it writes.
+type Options struct {
+	// URL is a connection string; the role in it must be a member of
+	// ServiceRole and of Role.
+	URL string
+	// TransactionPool says that URL leads to a pooler in transaction mode
+	// (PgBouncer), where nothing may be prepared.
+	TransactionPool bool
+	Role            string   // uploads act as this role
+	Schemas         []string // where the app's tables are, in order
+	Tables          []string // FERRY_UPLOAD_TABLES: empty, names, or "*"
+	Log             *slog.Logger
+	Now             func() time.Time
+}
+
+// Store applies uploads to Postgres. It is safe for concurrent use.
+type Store struct {
+	options Options
+	pool    *pgxpool.Pool // for uploads
+	control *pgxpool.Pool // for the catalog and health: an upload that waits for these holds a connection of pool
+	queue   clientQueue
+	tables  catalogCache
+	// searchPath is the setting of that name in uploads' transactions.
+	searchPath string
+}
+
+var _ uploads.Store = (*Store)(nil)
+
+// Open makes a store. It does not connect: Ready tells whether the database
+// can be used.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	pool, err := openPool(ctx, o.URL, uploadConnections(o.URL))
+	if err != nil {
+		return nil, err
+	}
+	control, err := openPool(ctx, o.URL, controlConnections)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &Store{options: o, pool: pool, control: control, searchPath: searchPath(o.Schemas)}, nil
+}
+
+// Close closes all connections, once they are idle.
+func (s *Store) Close() {
+	s.pool.Close()
+	s.control.Close()
+}
+
+// The time that an upload may take where its context sets no deadline, and the
+// time of it that it may spend waiting for its turn and for a connection.
+const (
+	applyTimeout = 24 * time.Second
+	waitTimeout  = 10 * time.Second
+)
+
+// Apply implements uploads.Store.
+func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Upload) (*uploads.Result, error) {
+	waiting, stopWaiting := context.WithTimeout(ctx, waitTimeout)
+	defer stopWaiting()
+	if up.ExactlyOnce {
+		leave, err := s.queue.enter(waiting, clientKey{caller.UserID, up.ClientID})
+		if err != nil {
+			return nil, fault.Retry(err, time.Second, "an earlier upload of this client is still running")
+		}
+		defer leave()
+	}
+	conn, err := s.pool.Acquire(waiting)
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("acquire a connection: %w", err))
+	}
+	defer conn.Release()
+
+	// From here on the work is not abandoned when the client hangs up: its
+	// retry would only have to do it again.
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = s.options.Now().Add(applyTimeout)
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	r := &run{
+		store: s, caller: caller, upload: up,
+		session: newSession(conn, s.options.TransactionPool),
+		started: s.options.Now(),
+	}
+	return r.apply(ctx)
+}
+
+// unavailable is the answer to a failure that is not the client's.
+func unavailable(cause error) error {
+	return fault.Retry(cause, 2*time.Second, "the database cannot take this upload right now; it is safe to try again")
+}
+
+// catalogCache holds the newest catalog; many requests that need a newer one
+// wait for one load.
+type catalogCache struct {
+	mu      sync.RWMutex
+	current *catalog
+	loading singleflight.Group
+}
+
+func (c *catalogCache) get(notBefore time.Time) *catalog {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.current == nil || c.current.loadedAt.Before(notBefore) {
+		return nil
+	}
+	return c.current
+}
+
+// catalog returns a catalog whose load began at notBefore or later; the zero
+// time takes any.
+func (s *Store) catalog(ctx context.Context, notBefore time.Time) (*catalog, error) {
+	for {
+		if c := s.tables.get(notBefore); c != nil {
+			return c, nil
+		}
+		// Joining a load that began too early costs one more turn.
+		_, err, _ := s.tables.loading.Do("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catalogTimeout)
+			defer cancel()
+			return nil, s.loadCatalog(ctx)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+const catalogTimeout = 10 * time.Second
+
+func (s *Store) loadCatalog(ctx context.Context) error {
+	started := s.options.Now()
+	if err := s.checkRights(ctx); err != nil {
+		return err
+	}
+	c, err := loadCatalog(ctx, s.control, catalogOptions{
+		role: s.options.Role, schemas: s.options.Schemas, tables: s.options.Tables,
+	}, started)
+	if err != nil {
+		return err
+	}
+	s.tables.mu.Lock()
+	defer s.tables.mu.Unlock()
+	s.tables.current = c
+	return nil
+}

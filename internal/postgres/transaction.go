@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"ferry/internal/uploads"
+)
+
+// The statements around the app's own in each database transaction. They run
+// in this order: begin, limits, progress, then the caller's role, which stays
+// until COMMIT because deferred triggers run as whoever is current then.
+
+const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
+
+const commitSQL = `COMMIT`
+
+// limitsSQL bounds the transaction. The settings are made here and not at
+// connect, because poolers refuse startup parameters and share connections. A
+// server that runs with synchronous_commit = off would let a 200 be forgotten.
+const limitsSQL = `
+SELECT set_config('lock_timeout', '5s', true),
+       set_config('statement_timeout', '20s', true),
+       set_config('idle_in_transaction_session_timeout', '10s', true),
+       set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+           WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+
+// becomeCallerSQL makes the rest of the transaction run as the caller. The
+// settings are those that PostgREST and Supabase make, so that policies written
+// for them work. $1: role, $2: claims, $3: user id, $4: search path.
+const becomeCallerSQL = `
+SELECT set_config('role', $1, true),
+       set_config('request.jwt.claims', $2, true),
+       set_config('request.jwt.claim.sub', $3, true),
+       set_config('app.user_id', $3, true),
+       set_config('row_security', 'on', true),
+       set_config('search_path', $4, true),
+       set_config('TimeZone', 'UTC', true),
+       set_config('DateStyle', 'ISO, YMD', true)`
+
+// advanceSQL moves the client's progress on, or raises possiblySeen.
+const advanceSQL = `SELECT ferry.advance($1, $2, $3, $4, $5, $6, $7)`
+
+// recordSQL notes decisions in the client's history.
+const recordSQL = `SELECT ferry.record($1, $2, $3, $4, $5, $6, $7)`
+
+// ensureProgressSQL and lockProgressSQL make a redelivery wait for the first
+// delivery; what they read then is final.
+const ensureProgressSQL = `
+INSERT INTO ferry.progress (user_id, client_id, last_op_id)
+VALUES ($1, $2, -1)
+ON CONFLICT (user_id, client_id) DO NOTHING`
+
+const lockProgressSQL = `
+SELECT recent
+FROM ferry.progress
+WHERE user_id = $1 AND client_id = $2
+FOR UPDATE`
+
+// historySQL reads older decisions on op ids from $3 to $4.
+const historySQL = `
+SELECT entries
+FROM ferry.history
+WHERE user_id = $1 AND client_id = $2 AND last_op_id >= $3 AND first_op_id <= $4
+ORDER BY seq`
+
+func (r *run) begin() []query {
+	return []query{{sql: beginSQL}, {sql: limitsSQL}}
+}
+
+func (r *run) commit() query { return query{sql: commitSQL, tag: commitSQL} }
+
+func (r *run) becomeCaller() query {
+	return query{sql: becomeCallerSQL, params: []param{
+		textParam(r.store.options.Role),
+		textParam(string(r.caller.Claims)),
+		textParam(r.caller.UserID),
+		textParam(r.store.searchPath),
+	}}
+}
+
+// client is the pair of parameters that names the client in ferry's tables.
+func (r *run) client() []param {
+	return []param{textParam(r.caller.UserID), textParam(r.upload.ClientID)}
+}
+
+// progressParams are those of advanceSQL and recordSQL.
+func (r *run) progressParams(first, last int64, records []byte, operations int, txID int64) []param {
+	return append(r.client(), intParam(first), intParam(last), bytesParam(records),
+		param{strconv.AppendInt(nil, int64(operations), 10), int4OID, 0}, optionalInt(txID))
+}
+
+// lockedHistory reads what is known about the client's operations from first
+// to last, and keeps others out until the transaction ends.
+func (r *run) lockedHistory(ctx context.Context, first, last int64) (map[operationKey]record, error) {
+	known := map[operationKey]record{}
+	read := func(values [][]byte) error {
+		b, err := decodeBytea(values[0])
+		if err != nil {
+			return err
+		}
+		return readRecords(known, b)
+	}
+	queries := append(r.begin(),
+		query{sql: ensureProgressSQL, params: r.client()},
+		query{sql: lockProgressSQL, params: r.client(), row: read},
+		query{sql: historySQL, params: append(r.client(), intParam(first), intParam(last)), row: read})
+	return known, r.session.exchange(ctx, queries...)
+}
+
+// recordDecisions is the query that notes what becomes of ops.
+func (r *run) recordDecisions(ops []*operation, rejectedTxID int64) query {
+	records := make([]byte, 0, len(ops)*recordSize)
+	for _, o := range ops {
+		records = appendRecord(records, record{
+			key:       operationKey{o.op.OpID, o.op.Fingerprint},
+			decision:  o.expected,
+			rejection: o.rejection,
+		})
+	}
+	first, last := ops[0].op.OpID, ops[len(ops)-1].op.OpID
+	return query{sql: recordSQL, params: r.progressParams(first, last, records, len(ops), rejectedTxID)}
+}
+
+// advance is the query that notes all operations of an upload as applied, if
+// all of them are new.
+func (r *run) advance(ops []*uploads.Operation) query {
+	records := make([]byte, 0, len(ops)*recordSize)
+	for _, op := range ops {
+		records = appendRecord(records, record{key: operationKey{op.OpID, op.Fingerprint}, decision: applied})
+	}
+	first, last := ops[0].OpID, ops[len(ops)-1].OpID
+	return query{
+		sql:    advanceSQL,
+		params: r.progressParams(first, last, records, len(ops), r.upload.Transactions[0].TxID),
+	}
+}
+
+// searchPath lists schemas for the setting of that name. Operators of
+// extension types are found through it.
+func searchPath(schemas []string) string {
+	path := ""
+	for _, s := range append(append([]string{}, schemas...), "public", "extensions") {
+		if path != "" {
+			path += ", "
+		}
+		path += pgx.Identifier{s}.Sanitize()
+	}
+	return path
+}

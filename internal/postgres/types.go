@@ -1,0 +1,94 @@
+package postgres
+
+// class says how a client's value becomes a type's text form. There is one per
+// row of the conversion table in docs/types.md.
+type class uint8
+
+const (
+	classOther class = iota // text in Postgres' own notation
+	classBool
+	classInteger
+	classNumeric // numeric, money: digits as sent
+	classFloat
+	classText
+	classUUID
+	classTimestampTZ
+	classTimestamp
+	classDate
+	classTime
+	classJSON
+	classBytea
+	classArray
+	classComposite
+	classRange
+	classMultirange
+)
+
+// dataType is a type of the app's database. A domain stands as its base type:
+// the assignment to the column checks the domain.
+type dataType struct {
+	oid  uint32
+	name string // for people, as format_type spells it
+	// cast is the quoted type to cast text to, without its modifier: an
+	// explicit cast to varchar(5) cuts silently, the assignment to a
+	// varchar(5) column raises 22001.
+	cast  string
+	class class
+	// element is an array's element type, a range's subtype, or a
+	// multirange's range; nil for other types.
+	element   *dataType
+	delimiter byte            // between an array's elements, of the element type
+	fields    []compositeItem // a composite type's attributes, in order
+}
+
+// compositeItem is one attribute of a composite type.
+type compositeItem struct {
+	name string
+	typ  *dataType
+}
+
+// classes of the built-in types that need more than their own text.
+// Source: pg_type.dat; names in pg_catalog never change.
+var builtinClasses = map[string]class{
+	"bool": classBool,
+	"int2": classInteger, "int4": classInteger, "int8": classInteger, "oid": classInteger,
+	"numeric": classNumeric, "money": classNumeric,
+	"float4": classFloat, "float8": classFloat,
+	"text": classText, "varchar": classText, "bpchar": classText, "name": classText, "char": classText,
+	"timestamptz": classTimestampTZ, "timestamp": classTimestamp, "date": classDate,
+	"time": classTime, "timetz": classTime,
+	"json": classJSON, "jsonb": classJSON,
+	"bytea": classBytea, "uuid": classUUID,
+}
+
+// classOf classifies a base type (pg_type.typtype 'b', 'c', 'e', 'r' or 'm').
+func classOf(schema, name string, typtype byte, isArray bool) class {
+	switch {
+	case isArray:
+		return classArray
+	case typtype == 'c':
+		return classComposite
+	case typtype == 'r':
+		return classRange
+	case typtype == 'm':
+		return classMultirange
+	case schema == "pg_catalog":
+		return builtinClasses[name]
+	case name == "citext":
+		return classText
+	}
+	return classOther
+}
+
+// integerRange returns the bounds of an integer type.
+func (t *dataType) integerRange() (low, high string) {
+	switch t.cast {
+	case `pg_catalog.int2`:
+		return "-32768", "32767"
+	case `pg_catalog.int4`:
+		return "-2147483648", "2147483647"
+	case `pg_catalog.oid`:
+		return "0", "4294967295"
+	}
+	return "-9223372036854775808", "9223372036854775807"
+}

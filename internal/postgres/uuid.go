@@ -1,0 +1,44 @@
+package postgres
+
+import (
+	"encoding/hex"
+	"fmt"
+)
+
+// uuid is a Postgres uuid's 16 bytes.
+type uuid [16]byte
+
+// append appends the canonical spelling: lower case, hyphens after 8, 12, 16
+// and 20 digits.
+func (u uuid) append(dst []byte) []byte {
+	for i, part := range [][]byte{u[:4], u[4:6], u[6:8], u[8:10], u[10:]} {
+		if i > 0 {
+			dst = append(dst, '-')
+		}
+		dst = hex.AppendEncode(dst, part)
+	}
+	return dst
+}
+
+func (u uuid) String() string { return string(u.append(nil)) }
+
+// parseUUID reads 32 hexadecimal digits in either case; hyphens do not count.
+func parseUUID(text []byte) (u uuid, err error) {
+	var digits [32]byte
+	n := 0
+	for _, c := range text {
+		if c == '-' {
+			continue
+		}
+		if n == len(digits) {
+			return u, fmt.Errorf("a uuid of more than %d digits", n)
+		}
+		digits[n] = c
+		n++
+	}
+	if n != len(digits) {
+		return u, fmt.Errorf("a uuid of %d digits", n)
+	}
+	_, err = hex.Decode(u[:], digits[:])
+	return u, err
+}
