@@ -36,7 +36,7 @@ func (r *run) attempt(ctx context.Context, txs []*transaction, singly bool) (*ob
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if o != nil && o.lostRows {
+	if o != nil && o.lostRows && err == nil {
 		o.refusals, err = r.lookForRows(ctx, txs)
 	}
 	return o, err
@@ -48,12 +48,10 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 	}
 	ops := open(txs)
 	if len(ops) == 0 {
-		return nil, nil
+		// Whoever decided them may not have waited for the disk.
+		return nil, r.session.exchange(ctx, r.commit())
 	}
-	refusals, err := r.continued(ctx, txs)
-	if err != nil {
-		return nil, &ownError{err}
-	}
+	refusals := continued(txs)
 	steps, planned := plan(r.catalog, payload(ops), singly)
 	for _, p := range planned {
 		refusals = append(refusals, verdict{operation: ops[p.ref], refusal: p.refusal})
@@ -70,6 +68,7 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 		o.touched = false
 	}
 	var o *obstacle
+	var err error
 	if singly {
 		o, err = r.runSingly(ctx, prefix, steps, ops)
 	} else {
@@ -97,7 +96,7 @@ func (r *run) recognise(ctx context.Context, txs []*transaction) error {
 		return r.session.exchange(ctx, r.begin()...)
 	}
 	ops := open(txs)
-	known, err := r.lockedHistory(ctx, ops[0].op.OpID, ops[len(ops)-1].op.OpID)
+	known, err := r.lockedHistory(ctx, ops[0].op.OpID, ops[len(ops)-1].op.OpID, r.continuations(txs))
 	if err != nil {
 		return err
 	}

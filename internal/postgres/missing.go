@@ -32,18 +32,14 @@ CROSS JOIN LATERAL (
     ORDER BY r.created_at, r.id
     LIMIT 1) AS rejection`
 
-// continuedSQL returns the rejections that client transactions continue.
-// $1: user id, $2: client id, $3: tx ids, $4: their first op ids.
+// continuedSQL returns the rejections that client transactions may continue.
+// $1: user id, $2: client id, $3: tx ids.
 const continuedSQL = `
-SELECT tx.position, rejection.id
-FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS tx (id, first_op_id, position)
-CROSS JOIN LATERAL (
-    SELECT r.id
-    FROM ferry.rejections r
-    WHERE r.user_id = $1 AND r.client_id = $2 AND r.tx_id = tx.id
-      AND r.last_op_id < tx.first_op_id AND r.state <> 'replayed'
-    ORDER BY r.last_op_id DESC
-    LIMIT 1) AS rejection`
+SELECT tx.position, r.id, r.last_op_id
+FROM unnest($3::bigint[]) WITH ORDINALITY AS tx (id, position)
+JOIN ferry.rejections r ON r.user_id = $1 AND r.client_id = $2 AND r.tx_id = tx.id
+WHERE r.state <> 'replayed'
+ORDER BY r.last_op_id`
 
 func hiddenRow() uploads.Refusal {
 	return uploads.Refusal{
@@ -56,35 +52,42 @@ func dependent(message string) uploads.Refusal {
 	return uploads.Refusal{Code: uploads.CodeDependsOnRejected, Message: message}
 }
 
-// continued refuses the transactions whose first part stands rejected: the
-// client's SDK may cut a transaction into several uploads.
-func (r *run) continued(ctx context.Context, txs []*transaction) ([]verdict, error) {
-	if !r.upload.ExactlyOnce {
-		return nil, nil
-	}
-	txIDs, firstIDs := newTextArray(12*len(txs)), newTextArray(12*len(txs))
-	var firsts []*operation
+// continuations is the query that finds, for each of txs, the rejection that
+// it may continue: the client's SDK may cut a transaction into several uploads.
+func (r *run) continuations(txs []*transaction) query {
+	ids := newTextArray(12 * len(txs))
 	for _, tx := range txs {
-		ops := open([]*transaction{tx})
-		if tx.TxID < 0 || len(ops) == 0 {
-			continue
-		}
-		firsts = append(firsts, ops[0])
-		txIDs.addText(strconv.FormatInt(tx.TxID, 10))
-		firstIDs.addText(strconv.FormatInt(ops[0].op.OpID, 10))
+		tx.continues = nil
+		ids.addText(strconv.FormatInt(tx.TxID, 10)) // -1 for none, which matches nothing
 	}
+	return query{
+		sql: continuedSQL, params: append(r.client(), textArrayParam(ids.bytes())),
+		row: func(values [][]byte) error {
+			lastOpID, err := strconv.ParseInt(string(values[2]), 10, 64)
+			if err != nil {
+				return err
+			}
+			return positionAndID(len(txs), func(i int, root uuid) {
+				if first := txs[i].firstOpen(); first != nil && lastOpID < first.op.OpID {
+					txs[i].continues = &root
+				}
+			})(values)
+		},
+	}
+}
+
+// continued refuses the transactions whose first part stands rejected.
+func continued(txs []*transaction) []verdict {
 	var verdicts []verdict
-	err := r.session.exchange(ctx, query{
-		sql:    continuedSQL,
-		params: append(r.client(), textArrayParam(txIDs.bytes()), textArrayParam(firstIDs.bytes())),
-		row: positionAndID(len(firsts), func(i int, root uuid) {
+	for _, tx := range txs {
+		if first := tx.firstOpen(); first != nil && tx.continues != nil {
 			verdicts = append(verdicts, verdict{
-				operation: firsts[i], dependsOn: &root,
+				operation: first, dependsOn: tx.continues,
 				refusal: dependent("this continues a transaction that was rejected"),
 			})
-		}),
-	})
-	return verdicts, err
+		}
+	}
+	return verdicts
 }
 
 // positionAndID reads rows of a position, from 1 to count, and a rejection's id.

@@ -27,62 +27,73 @@ type run struct {
 	upload  *uploads.Upload
 	catalog *catalog
 	started time.Time
+	// relaxed is whether commits need not wait for the disk: makeDurable does
+	// before the answer.
+	relaxed bool
 }
 
 func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	if r.upload.Operations == 0 {
-		return r.result(ctx, nil)
+		return r.emptyResult(), nil
 	}
 	var err error
 	if r.catalog, err = r.store.catalog(ctx, time.Time{}); err != nil {
 		return nil, r.ownFault(err)
 	}
-	outcome, err := r.fast(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if outcome == allApplied {
-		return r.allApplied(), nil
-	}
-	if outcome != maybeSeen {
-		// The catalog may be older than the tables: no verdict rests on it.
-		if err := r.refreshCatalog(ctx); err != nil {
-			return nil, err
-		}
-	}
-	txs := r.transactions()
-	if err := r.settle(ctx, txs); err != nil {
-		return nil, err
-	}
-	return r.result(ctx, txs)
-}
-
-// fastOutcome is how the first path ended, if nothing of ferry's own failed.
-type fastOutcome uint8
-
-const (
-	allApplied fastOutcome = iota
-	maybeSeen              // an operation may have been seen before
-	refused                // an operation or the database stood in the way
-)
-
-// fast applies the whole upload in one round trip, or leaves nothing behind.
-func (r *run) fast(ctx context.Context) (fastOutcome, error) {
 	ops := make([]*uploads.Operation, 0, r.upload.Operations)
 	for i := range r.upload.Transactions {
 		for j := range r.upload.Transactions[i].Operations {
 			ops = append(ops, &r.upload.Transactions[i].Operations[j])
 		}
 	}
+	o, err := r.applyAtOnce(ctx, ops, r.upload.Transactions[0].TxID)
+	if err != nil {
+		return nil, err
+	}
+	if o == nil {
+		result := r.emptyResult()
+		result.Applied = r.upload.Operations
+		return result, nil
+	}
+	return r.applyInParts(ctx, o)
+}
+
+// applyInParts is the second path. o is what stood in the first one's way.
+func (r *run) applyInParts(ctx context.Context, o *obstacle) (*uploads.Result, error) {
+	if !o.maybeSeen {
+		// The catalog may be older than the tables: no verdict rests on it.
+		if err := r.refreshCatalog(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.relaxed = r.upload.ExactlyOnce
+	txs := r.transactions()
+	settle := func() error { return r.settle(ctx, txs) }
+	if o.apart && len(txs) > 1 {
+		settle = func() error { return r.settleParts(ctx, txs, o) }
+	}
+	if err := settle(); err != nil {
+		return nil, err
+	}
+	if err := r.makeDurable(ctx); err != nil {
+		return nil, err
+	}
+	return r.result(ctx, txs)
+}
+
+// applyAtOnce applies operations in one round trip and one database
+// transaction. It returns what stood in the way, if anything did; then nothing
+// is left behind. firstTx is the tx_id of the first operation.
+func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx int64) (*obstacle, error) {
 	steps, refusals := plan(r.catalog, ops, false)
 	if len(refusals) > 0 {
-		return refused, nil
+		return &obstacle{planned: refusals}, nil
 	}
 	queries := r.begin()
 	progress := -1
 	if r.upload.ExactlyOnce {
 		progress = len(queries)
-		queries = append(queries, r.advance(ops))
+		queries = append(queries, r.advance(ops, firstTx))
 	}
 	queries = append(queries, r.becomeCaller())
 	firstStep := len(queries)
@@ -93,20 +104,48 @@ func (r *run) fast(ctx context.Context) (fastOutcome, error) {
 
 	err := r.repeatedly(ctx, func() error { return r.session.exchange(ctx, queries...) })
 	if err == nil {
-		return allApplied, nil
+		return nil, nil
 	}
 	failed, answered := errors.AsType[*queryError](err)
 	switch {
 	case !answered:
-		return refused, unavailable(err)
+		return nil, unavailable(err)
 	case failed.index == progress && hasSQLState(err, possiblySeen):
-		return maybeSeen, nil
+		return &obstacle{maybeSeen: true}, nil
 	case failed.index < firstStep:
-		return refused, r.ownFault(err)
-	case isTransient(err) && !isTimeout(err):
-		return refused, unavailable(err)
+		return nil, r.ownFault(err)
 	}
-	return refused, nil
+	first, last := 0, len(ops)-1
+	if i := failed.index - firstStep; i < len(steps) {
+		first, last = steps[i].refs[0], steps[i].refs[len(steps[i].refs)-1]
+		// The step's own way of saying that it did not touch every row.
+		if steps[i].kind != uploads.Put && hasSQLState(err, "22012") {
+			return &obstacle{lostRows: true}, nil
+		}
+	}
+	o, err := obstacleOf(err, first, last)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return o, nil
+}
+
+// makeDurable waits until everything that this run has committed is on disk.
+// The commits of the second path do not wait one by one: what follows them in
+// the write-ahead log cannot reach the disk before them.
+//
+// Source: PostgreSQL documentation, "Asynchronous Commit".
+func (r *run) makeDurable(ctx context.Context) error {
+	if !r.relaxed {
+		return nil
+	}
+	r.relaxed = false
+	queries := append(r.begin(), query{sql: touchProgressSQL, params: r.client()}, r.commit())
+	if err := r.session.exchange(ctx, queries...); err != nil {
+		r.session.rollback(ctx)
+		return r.ownFault(err)
+	}
+	return nil
 }
 
 // repeatedly calls once again what failed for a reason that a repetition may
@@ -156,12 +195,6 @@ func (r *run) ownFault(err error) error {
 	return unavailable(err)
 }
 
-func (r *run) allApplied() *uploads.Result {
-	result := r.emptyResult()
-	result.Applied = r.upload.Operations
-	return result
-}
-
 func (r *run) emptyResult() *uploads.Result {
 	result := &uploads.Result{ExactlyOnce: r.upload.ExactlyOnce, Rejected: []uploads.Rejection{}}
 	if last := r.upload.LastOpID(); r.upload.ExactlyOnce && last >= 0 {
@@ -177,9 +210,9 @@ func (s *step) fastSQL() string {
 	case uploads.Put:
 		return s.putSQL(s.shape.upsertable())
 	case uploads.Patch:
-		return allTouchedSQL(s.shape.updateSQL())
+		return s.shape.updateAllSQL()
 	default:
-		return allTouchedSQL(s.shape.deleteSQL())
+		return s.shape.deleteAllSQL()
 	}
 }
 

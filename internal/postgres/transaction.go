@@ -20,12 +20,15 @@ const commitSQL = `COMMIT`
 // limitsSQL bounds the transaction. The settings are made here and not at
 // connect, because poolers refuse startup parameters and share connections. A
 // server that runs with synchronous_commit = off would let a 200 be forgotten.
+// $1: whether this commit need not wait for the disk.
 const limitsSQL = `
 SELECT set_config('lock_timeout', '5s', true),
        set_config('statement_timeout', '20s', true),
        set_config('idle_in_transaction_session_timeout', '10s', true),
-       set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-           WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+       set_config('synchronous_commit', CASE
+           WHEN $1 = 'relaxed' THEN 'off'
+           WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
+           ELSE current_setting('synchronous_commit') END, true)`
 
 // becomeCallerSQL makes the rest of the transaction run as the caller. The
 // settings are those that PostgREST and Supabase make, so that policies written
@@ -66,8 +69,18 @@ FROM ferry.history
 WHERE user_id = $1 AND client_id = $2 AND last_op_id >= $3 AND first_op_id <= $4
 ORDER BY seq`
 
+// touchProgressSQL writes something, so that its COMMIT has to wait.
+const touchProgressSQL = `
+UPDATE ferry.progress
+SET updated_at = now()
+WHERE user_id = $1 AND client_id = $2`
+
 func (r *run) begin() []query {
-	return []query{{sql: beginSQL}, {sql: limitsSQL}}
+	commits := "durably"
+	if r.relaxed {
+		commits = "relaxed"
+	}
+	return []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
 }
 
 func (r *run) commit() query { return query{sql: commitSQL, tag: commitSQL} }
@@ -92,9 +105,10 @@ func (r *run) progressParams(first, last int64, records []byte, operations int, 
 		param{strconv.AppendInt(nil, int64(operations), 10), int4OID, 0}, optionalInt(txID))
 }
 
-// lockedHistory reads what is known about the client's operations from first
-// to last, and keeps others out until the transaction ends.
-func (r *run) lockedHistory(ctx context.Context, first, last int64) (map[operationKey]record, error) {
+// lockedHistory begins a transaction, reads what is known about the client's
+// operations from first to last, and keeps others out until it ends. more
+// queries ride along.
+func (r *run) lockedHistory(ctx context.Context, first, last int64, more ...query) (map[operationKey]record, error) {
 	known := map[operationKey]record{}
 	read := func(values [][]byte) error {
 		b, err := decodeBytea(values[0])
@@ -107,7 +121,7 @@ func (r *run) lockedHistory(ctx context.Context, first, last int64) (map[operati
 		query{sql: ensureProgressSQL, params: r.client()},
 		query{sql: lockProgressSQL, params: r.client(), row: read},
 		query{sql: historySQL, params: append(r.client(), intParam(first), intParam(last)), row: read})
-	return known, r.session.exchange(ctx, queries...)
+	return known, r.session.exchange(ctx, append(queries, more...)...)
 }
 
 // recordDecisions is the query that notes what becomes of ops.
@@ -124,9 +138,9 @@ func (r *run) recordDecisions(ops []*operation, rejectedTxID int64) query {
 	return query{sql: recordSQL, params: r.progressParams(first, last, records, len(ops), rejectedTxID)}
 }
 
-// advance is the query that notes all operations of an upload as applied, if
-// all of them are new.
-func (r *run) advance(ops []*uploads.Operation) query {
+// advance is the query that notes operations as applied, if all of them are
+// new. firstTx is the tx_id of the first: it may continue a rejected one.
+func (r *run) advance(ops []*uploads.Operation, firstTx int64) query {
 	records := make([]byte, 0, len(ops)*recordSize)
 	for _, op := range ops {
 		records = appendRecord(records, record{key: operationKey{op.OpID, op.Fingerprint}, decision: applied})
@@ -134,7 +148,7 @@ func (r *run) advance(ops []*uploads.Operation) query {
 	first, last := ops[0].OpID, ops[len(ops)-1].OpID
 	return query{
 		sql:    advanceSQL,
-		params: r.progressParams(first, last, records, len(ops), r.upload.Transactions[0].TxID),
+		params: r.progressParams(first, last, records, len(ops), firstTx),
 	}
 }
 
