@@ -7,7 +7,6 @@ CREATE TABLE ferry.progress (
     user_id         text        NOT NULL,
     client_id       text        NOT NULL,
     last_op_id      bigint      NOT NULL,            -- the greatest op id decided so far; never falls
-    rejected_tx_id  bigint,                          -- the newest rejected client transaction, which may be continued
     operations      bigint      NOT NULL DEFAULT 0,  -- how many were decided, ever
     recent          bytea       NOT NULL DEFAULT '', -- the newest decisions: see internal/postgres/history.go
     recent_first    bigint,                          -- the lowest op id in recent
@@ -60,11 +59,22 @@ CREATE INDEX rejections_open ON ferry.rejections (user_id, created_at) WHERE sta
 CREATE INDEX rejections_puts ON ferry.rejections USING gin (puts) WHERE state = 'open';
 CREATE INDEX rejections_depends_on ON ferry.rejections (depends_on) WHERE depends_on IS NOT NULL;
 
+-- Client transactions that timed out or deadlocked alone, so that one that
+-- always does is rejected in the end and blocks its client no longer.
+CREATE TABLE ferry.timeouts (
+    user_id    text        NOT NULL,
+    client_id  text        NOT NULL, -- empty where the request had none
+    delivery   bytea       NOT NULL, -- as in ferry.rejections
+    attempts   integer     NOT NULL DEFAULT 1,
+    first_at   timestamptz NOT NULL,
+    PRIMARY KEY (user_id, client_id, delivery)
+);
+
 -- record notes decisions. first and last bound the op ids in entries.
 -- +goose StatementBegin
 CREATE FUNCTION ferry.record(
     p_user text, p_client text, p_first bigint, p_last bigint,
-    p_entries bytea, p_operations integer, p_rejected_tx bigint
+    p_entries bytea, p_operations integer
 ) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -74,12 +84,11 @@ DECLARE
     p ferry.progress;
 BEGIN
     UPDATE ferry.progress
-    SET last_op_id     = greatest(last_op_id, p_last),
-        rejected_tx_id = coalesce(p_rejected_tx, rejected_tx_id),
-        operations     = operations + p_operations,
-        recent         = CASE WHEN large THEN recent ELSE recent || p_entries END,
-        recent_first   = CASE WHEN large THEN recent_first ELSE least(recent_first, p_first) END,
-        updated_at     = now()
+    SET last_op_id   = greatest(last_op_id, p_last),
+        operations   = operations + p_operations,
+        recent       = CASE WHEN large THEN recent ELSE recent || p_entries END,
+        recent_first = CASE WHEN large THEN recent_first ELSE least(recent_first, p_first) END,
+        updated_at   = now()
     WHERE user_id = p_user AND client_id = p_client
     RETURNING * INTO STRICT p;
 
@@ -110,8 +119,10 @@ END
 $$;
 -- +goose StatementEnd
 
--- advance is record for operations that are certainly new; otherwise it raises
--- FE001, and the caller finds out which of them are.
+-- advance is record for operations that are certainly new and continue no
+-- rejected transaction; otherwise it raises FE001, and the caller finds out.
+-- p_first_tx is the client transaction of the first operation: the only one
+-- that an earlier upload may have begun.
 -- +goose StatementBegin
 CREATE FUNCTION ferry.advance(
     p_user text, p_client text, p_first bigint, p_last bigint,
@@ -120,9 +131,7 @@ CREATE FUNCTION ferry.advance(
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM ferry.progress
-    WHERE user_id = p_user AND client_id = p_client
-      AND last_op_id < p_first
-      AND (p_first_tx IS NULL OR rejected_tx_id IS DISTINCT FROM p_first_tx)
+    WHERE user_id = p_user AND client_id = p_client AND last_op_id < p_first
     FOR UPDATE;
     IF NOT FOUND THEN
         INSERT INTO ferry.progress (user_id, client_id, last_op_id)
@@ -132,49 +141,66 @@ BEGIN
             RAISE EXCEPTION 'these operations may have been seen before' USING ERRCODE = 'FE001';
         END IF;
     END IF;
-    PERFORM ferry.record(p_user, p_client, p_first, p_last, p_entries, p_operations, NULL);
+    IF EXISTS (
+        SELECT FROM ferry.rejections
+        WHERE user_id = p_user AND client_id = p_client AND tx_id = p_first_tx
+          AND last_op_id < p_first AND state <> 'replayed')
+    THEN
+        RAISE EXCEPTION 'this continues a rejected transaction' USING ERRCODE = 'FE001';
+    END IF;
+    PERFORM ferry.record(p_user, p_client, p_first, p_last, p_entries, p_operations);
 END
 $$;
 -- +goose StatementEnd
 
 -- existing_rows tells which ids exist, whoever may see them: what makes
 -- "hidden by row-level security" different from "not there". Where its owner
--- cannot bypass the policies it raises, because row_security is off.
+-- cannot bypass the policies it raises, because row_security is off. It runs
+-- with its owner's rights, so it runs no code of the app's: tables only, no
+-- views, and ids of types whose input and comparison are Postgres' own.
 -- +goose StatementBegin
 CREATE FUNCTION ferry.existing_rows(p_table regclass, p_id_column name, p_ids text[])
 RETURNS SETOF bigint -- positions in p_ids, from 1
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
-    v_schema name;
-    v_type   text;
+    v_type text;
 BEGIN
-    SELECT n.nspname, quote_ident(tn.nspname) || '.' || quote_ident(t.typname)
-    INTO STRICT v_schema, v_type
-    FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = p_id_column AND NOT a.attisdropped
-    JOIN pg_type t ON t.oid = a.atttypid
-    JOIN pg_namespace tn ON tn.oid = t.typnamespace
-    WHERE c.oid = p_table;
-    IF v_schema IN ('ferry', 'information_schema') OR v_schema LIKE 'pg\_%' THEN
-        RAISE EXCEPTION 'not a table of the app' USING ERRCODE = '42501';
+    WITH RECURSIVE id_type AS (
+        SELECT a.atttypid AS oid
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = p_id_column AND NOT a.attisdropped
+        WHERE c.oid = p_table AND c.relkind IN ('r', 'p')
+          AND n.nspname NOT IN ('ferry', 'information_schema') AND n.nspname NOT LIKE 'pg\_%'
+        UNION ALL
+        SELECT t.typbasetype FROM id_type JOIN pg_type t ON t.oid = id_type.oid WHERE t.typtype = 'd'
+    )
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(t.typname)
+    INTO v_type
+    FROM id_type
+    JOIN pg_type t ON t.oid = id_type.oid
+    JOIN pg_namespace n ON n.oid = t.typnamespace
+    WHERE t.typtype = 'e' OR (t.typtype = 'b' AND n.nspname = 'pg_catalog');
+    IF v_type IS NULL THEN
+        RAISE EXCEPTION 'cannot look for rows of %', p_table USING ERRCODE = '42501';
     END IF;
     RETURN QUERY EXECUTE format(
         'SELECT d.ord FROM unnest($1) WITH ORDINALITY AS d(id, ord)
-         WHERE EXISTS (SELECT FROM %s t WHERE t.%I = d.id::%s)', p_table, p_id_column, v_type)
+         WHERE EXISTS (SELECT FROM %1$s t WHERE t.%2$I::%3$s = d.id::%3$s)', p_table, p_id_column, v_type)
     USING p_ids;
 END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION ferry.existing_rows(regclass, name, text[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ferry.advance(text, text, bigint, bigint, bytea, integer, bigint) FROM PUBLIC;
 
 -- +goose Down
 DROP FUNCTION ferry.existing_rows(regclass, name, text[]);
 DROP FUNCTION ferry.advance(text, text, bigint, bigint, bytea, integer, bigint);
-DROP FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer, bigint);
+DROP FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer);
+DROP TABLE ferry.timeouts;
 DROP TABLE ferry.rejections;
 DROP TABLE ferry.history;
 DROP TABLE ferry.progress;

@@ -33,13 +33,13 @@ func (r *run) attempt(ctx context.Context, txs []*transaction, singly bool) (*ob
 	if own, ok := errors.AsType[*ownError](err); ok {
 		return nil, r.ownFault(own.err)
 	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && mayTimeOut(pgErr) {
+		return &obstacle{apart: true, err: pgErr, last: len(open(txs)) - 1}, nil
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if o != nil && o.lostRows && err == nil {
-		o.refusals, err = r.lookForRows(ctx, txs)
-	}
-	return o, err
+	return o, nil
 }
 
 func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) (*obstacle, error) {
@@ -62,23 +62,13 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 
 	prefix := []query{r.becomeCaller()}
 	if r.upload.ExactlyOnce {
-		prefix = []query{r.recordDecisions(ops, -1), r.becomeCaller()}
+		prefix = []query{r.recordDecisions(ops), r.becomeCaller()}
 	}
-	for _, o := range ops {
-		o.touched = false
-	}
-	var o *obstacle
-	var err error
-	if singly {
-		o, err = r.runSingly(ctx, prefix, steps, ops)
-	} else {
-		o, err = r.runTogether(ctx, prefix, steps, ops)
-	}
-	if err != nil || o != nil {
+	if o, err := r.runSteps(ctx, prefix, steps, ops); err != nil || o != nil {
 		return o, err
 	}
 	if lost := unexpected(steps, ops); len(lost) > 0 {
-		return lostRows(ops, lost), nil
+		return r.lookForRows(ctx, ops, lost, singly)
 	}
 	if o, err := r.finish(ctx, ops); err != nil || o != nil {
 		return o, err
@@ -141,40 +131,49 @@ func firstPerTransaction(verdicts []verdict) []verdict {
 	})
 }
 
-// careful is the query of a step that notes which rows it touched.
+// careful is the query of a step that notes which rows it touched, or, of a
+// PUT, which it could not.
 func careful(s *step, ops []*operation) query {
-	return query{sql: s.carefulSQL(), params: s.params(), row: touch(s, ops)}
+	return query{sql: s.carefulSQL(), params: s.params(), row: atPosition(s, func(ref int) {
+		ops[ref].touched = s.kind != uploads.Put // a PUT returns the rows that it could not touch
+	})}
 }
 
-// touch reads positions in a step's arrays.
-func touch(s *step, ops []*operation) func(values [][]byte) error {
-	if s.kind == uploads.Put {
-		return nil
-	}
+// atPosition reads a position in a step's arrays.
+func atPosition(s *step, mark func(ref int)) func(values [][]byte) error {
 	return func(values [][]byte) error {
 		position, err := strconv.Atoi(string(values[0]))
 		if err != nil || position < 1 || position > len(s.refs) {
 			return fmt.Errorf("position %q of %d rows", values[0], len(s.refs))
 		}
-		ops[s.refs[position-1]].touched = true
+		mark(s.refs[position-1])
 		return nil
 	}
 }
 
-func (r *run) runTogether(ctx context.Context, prefix []query, steps []*step, ops []*operation) (*obstacle, error) {
+// runSteps sends prefix, ferry's own statements, and the steps in one round
+// trip.
+func (r *run) runSteps(ctx context.Context, prefix []query, steps []*step, ops []*operation) (*obstacle, error) {
 	queries := prefix
 	for _, s := range steps {
+		for _, ref := range s.refs {
+			ops[ref].touched = s.kind == uploads.Put // until the answer says otherwise
+		}
 		queries = append(queries, careful(s, ops))
 	}
 	err := r.session.exchange(ctx, queries...)
-	if failed, ok := errors.AsType[*queryError](err); ok {
-		if failed.index < len(prefix) {
-			return nil, &ownError{err}
-		}
-		s := steps[failed.index-len(prefix)]
-		return obstacleOf(err, s.refs[0], s.refs[len(s.refs)-1])
+	failed, ok := errors.AsType[*queryError](err)
+	if !ok {
+		return nil, err
 	}
-	return nil, err
+	if failed.index < len(prefix) {
+		return nil, &ownError{err}
+	}
+	s := steps[failed.index-len(prefix)]
+	if len(s.refs) == 1 && s.metItsRow(err) {
+		return r.meetRow(ops[s.refs[0]]), nil
+	}
+	return obstacleOf(err, s.refs[0], s.refs[len(s.refs)-1])
 }
 
 // obstacleOf sorts out an error of the app's statements: one that may go away
@@ -187,126 +186,46 @@ func obstacleOf(err error, first, last int) (*obstacle, error) {
 	return &obstacle{apart: true, err: pgErr, first: first, last: last}, nil
 }
 
-func (r *run) runSingly(ctx context.Context, prefix []query, steps []*step, ops []*operation) (*obstacle, error) {
-	if err := r.session.exchange(ctx, prefix...); err != nil {
-		return nil, &ownError{err}
+// metItsRow is whether a PUT failed because its row exists, unseen.
+func (s *step) metItsRow(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && s.kind == uploads.Put && pgErr.Code == "23505" &&
+		slices.Contains(s.shape.table.idIndexes, pgErr.ConstraintName)
+}
+
+// meetRow is the obstacle of an operation whose row is there and yet was not
+// touched. The first time it is tried again: another client may have made the
+// row just then.
+func (r *run) meetRow(o *operation) *obstacle {
+	if !o.puzzled {
+		o.puzzled = true
+		return &obstacle{}
 	}
+	return &obstacle{refusals: []verdict{{operation: o, refusal: hiddenRow()}}}
+}
+
+// unexpected returns the places in ops of those that touched a row against
+// what was expected, or touched none.
+func unexpected(steps []*step, ops []*operation) []lostRow {
+	var lost []lostRow
 	for _, s := range steps {
-		ref := s.refs[0]
-		var err error
-		if s.kind == uploads.Put {
-			err = r.putOne(ctx, s, ops[ref])
-		} else {
-			err = r.changeOne(ctx, s, ops, ops[ref])
-		}
-		if errors.Is(err, errHidden) {
-			return &obstacle{refusals: []verdict{{operation: ops[ref], refusal: hiddenRow()}}}, nil
-		}
-		if errors.Is(err, errPuzzled) {
-			ops[ref].puzzled = true
-			return &obstacle{}, nil
-		}
-		if err != nil {
-			return obstacleOf(err, ref, ref)
-		}
-	}
-	return nil, nil
-}
-
-var (
-	errHidden  = errors.New("the row exists, and the caller may not change it")
-	errPuzzled = errors.New("the row was there and yet not touched")
-)
-
-// putOne is a PUT of one row where the caller's rights, a trigger or another
-// client may be in the way: update the row, else insert it.
-func (r *run) putOne(ctx context.Context, s *step, o *operation) error {
-	t, params := s.shape.table, s.params()
-	found := false
-	position := func([][]byte) error { found = true; return nil }
-	mayUpdate := s.shape.mayUpdate()
-	if mayUpdate && len(s.shape.columns) > 0 {
-		err := r.session.exchange(ctx, query{sql: s.shape.updateSQL(), params: params, row: position})
-		if err != nil || found {
-			return err
-		}
-	}
-	if t.id.canSelect {
-		err := r.session.exchange(ctx, query{sql: s.shape.visibleSQL(), params: params, row: position})
-		switch {
-		case err != nil:
-			return err
-		case found && mayUpdate && (len(s.shape.columns) == 0 || t.updateTrigger):
-			return nil // nothing to change, or a trigger saw to it
-		case found:
-			return o.hiddenOrPuzzled()
-		}
-	}
-	err := r.session.exchange(ctx, query{sql: s.shape.insertSQL(), params: params})
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok &&
-		pgErr.Code == "23505" && slices.Contains(t.idIndexes, pgErr.ConstraintName) {
-		return o.hiddenOrPuzzled()
-	}
-	return err
-}
-
-// hiddenOrPuzzled is errPuzzled the first time: another client may have made
-// the row just now, and a fresh look will tell.
-func (o *operation) hiddenOrPuzzled() error {
-	if o.puzzled {
-		return errHidden
-	}
-	return errPuzzled
-}
-
-// changeOne is a PATCH or DELETE of one row. Why a row of the same client
-// transaction was not touched can only be seen here and now.
-func (r *run) changeOne(ctx context.Context, s *step, ops []*operation, o *operation) error {
-	err := r.session.exchange(ctx, careful(s, ops))
-	if err != nil || o.touched || o.suppressed || !madeBefore(ops, o) {
-		return err
-	}
-	visible := false
-	ids := shape{table: s.shape.table}
-	err = r.session.exchange(ctx, query{
-		sql: ids.visibleSQL(), params: s.params()[:1],
-		row: func([][]byte) error { visible = true; return nil },
-	})
-	o.suppressed = visible && s.shape.table.suppresses(s.kind)
-	if err == nil && !o.suppressed {
-		return errHidden
-	}
-	return err
-}
-
-// unexpected returns the places in ops of the PATCHes and DELETEs that touched
-// a row against what was expected, or touched none.
-func unexpected(steps []*step, ops []*operation) []int {
-	var lost []int
-	for _, s := range steps {
-		if s.kind == uploads.Put {
-			continue
-		}
+		suppresses := s.shape.table.suppresses(s.kind)
 		for _, ref := range s.refs {
 			o := ops[ref]
-			if o.touched != (o.expected == applied && !o.suppressed) {
-				lost = append(lost, ref)
+			if o.touched || o.expected == ignored || o.suppressed {
+				if o.touched && (o.expected == ignored || o.suppressed) {
+					lost = append(lost, lostRow{ref: ref, step: s})
+				}
+				continue
 			}
+			// A PUT whose row is seen: only a trigger may keep it as it is.
+			if s.kind == uploads.Put && suppresses {
+				continue
+			}
+			lost = append(lost, lostRow{ref: ref, step: s})
 		}
 	}
 	return lost
-}
-
-// lostRows is the obstacle of operations that did not find their rows. What
-// became of a row that was made before, in the same database transaction, is
-// not to be seen after it: such an operation is tried behind that.
-func lostRows(ops []*operation, lost []int) *obstacle {
-	for _, ref := range lost {
-		if !ops[ref].touched && madeBefore(ops, ops[ref]) {
-			return &obstacle{apart: true, first: ref, last: ref}
-		}
-	}
-	return &obstacle{lostRows: true}
 }
 
 func (r *run) finish(ctx context.Context, ops []*operation) (*obstacle, error) {

@@ -94,14 +94,23 @@ WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
 // idIndexesSQL lists the valid unique indexes on one column alone, and whether
-// ON CONFLICT may use them. $1: table oids.
+// ON CONFLICT may use them. A violation names the index of a partition or of an
+// inheriting table, so theirs are listed as well. $1: table oids.
 const idIndexesSQL = `
-SELECT i.indrelid, a.attname, ic.relname, i.indimmediate
-FROM pg_index i
+WITH RECURSIVE family (root, oid) AS (
+    SELECT unnest($1::oid[]), unnest($1::oid[])
+    UNION
+    SELECT family.root, h.inhrelid
+    FROM family
+    JOIN pg_inherits h ON h.inhparent = family.oid
+    JOIN pg_class c ON c.oid = h.inhrelid AND c.relkind IN ('r', 'p')
+)
+SELECT family.root, a.attname, ic.relname, i.indimmediate AND family.oid = family.root
+FROM family
+JOIN pg_index i ON i.indrelid = family.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indrelid = ANY ($1)
-  AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
   AND i.indnkeyatts = 1`
 
 // typesSQL lists types and all that they are made of. $1: type oids.

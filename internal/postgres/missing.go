@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"ferry/internal/uploads"
@@ -40,6 +41,9 @@ FROM unnest($3::bigint[]) WITH ORDINALITY AS tx (id, position)
 JOIN ferry.rejections r ON r.user_id = $1 AND r.client_id = $2 AND r.tx_id = tx.id
 WHERE r.state <> 'replayed'
 ORDER BY r.last_op_id`
+
+// ownRoleSQL goes back to the role that ferry connects as.
+const ownRoleSQL = `SELECT set_config('role', 'none', true)`
 
 func hiddenRow() uploads.Refusal {
 	return uploads.Refusal{
@@ -105,57 +109,10 @@ func positionAndID(count int, found func(i int, id uuid)) func(values [][]byte) 
 	}
 }
 
-// lookForRows finds out why the rows of some PATCHes and DELETEs were not
-// touched. It notes what to expect the next time, and returns the verdicts on
-// those that cannot be carried out. Nothing is in progress when it is called.
-func (r *run) lookForRows(ctx context.Context, txs []*transaction) ([]verdict, error) {
-	var lost []*operation
-	ops := open(txs)
-	for _, o := range ops {
-		switch {
-		case o.op.Kind == uploads.Put:
-		case o.touched: // it is there now
-			o.expected, o.suppressed = applied, false
-		case o.expected == applied && !o.suppressed:
-			lost = append(lost, o)
-		}
-	}
-	if len(lost) == 0 {
-		return nil, nil
-	}
-	steps, _ := plan(r.catalog, payload(lost), false)
-	found := make([]rowState, len(lost))
-	if err := r.lookAsCaller(ctx, steps, found); err != nil {
-		return nil, r.ownFault(err)
-	}
-	r.lookAsOwner(ctx, steps, found)
-	depends, err := r.dependencies(ctx, lost)
-	if err != nil {
-		return nil, r.ownFault(err)
-	}
-
-	var verdicts []verdict
-	for _, s := range steps {
-		for _, ref := range s.refs {
-			o := lost[ref]
-			switch {
-			case found[ref].visible && s.shape.table.suppresses(s.kind):
-				o.suppressed = true
-			case found[ref].visible && !o.puzzled:
-				o.puzzled = true // it may have been made just now: look again
-			case found[ref].visible, found[ref].exists:
-				verdicts = append(verdicts, verdict{operation: o, refusal: hiddenRow()})
-			case depends[ref] != nil:
-				verdicts = append(verdicts, verdict{
-					operation: o, dependsOn: depends[ref],
-					refusal: dependent("this needs a row whose PUT was rejected"),
-				})
-			default:
-				o.expected = ignored
-			}
-		}
-	}
-	return firstPerTransaction(verdicts), nil
+// lostRow is an operation that did not find its row, or found one again.
+type lostRow struct {
+	ref  int // among the operations of the attempt
+	step *step
 }
 
 // rowState is what was found of a row that an operation did not touch.
@@ -164,8 +121,81 @@ type rowState struct {
 	exists  bool
 }
 
-// suppresses is whether a trigger may have kept a PATCH or DELETE from
-// touching a row: soft deletes, or updates that change nothing.
+// lookForRows finds out why operations did not touch their rows, while the
+// database transaction that shows it is still open. It notes what to expect
+// the next time, or returns verdicts.
+func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow, singly bool) (*obstacle, error) {
+	var missing []*operation
+	for _, l := range lost {
+		o := ops[l.ref]
+		if o.touched { // it is there now
+			o.expected, o.suppressed = applied, false
+			continue
+		}
+		if !putLater(ops, l.ref) {
+			missing = append(missing, o)
+			continue
+		}
+		// The row as it is now does not tell what it was before that PUT.
+		if !singly {
+			return &obstacle{apart: true, first: l.ref, last: l.ref}, nil
+		}
+		// Had it been there, out of reach, the PUT would not have gone through.
+		if o.suppressed = l.step.shape.table.suppresses(o.op.Kind); !o.suppressed {
+			o.expected = ignored
+		}
+	}
+	if len(missing) == 0 {
+		return &obstacle{}, nil
+	}
+	steps, _ := plan(r.catalog, payload(missing), false)
+	found := make([]rowState, len(missing))
+	depends := make([]*uuid, len(missing))
+	if err := r.look(ctx, steps, missing, found, depends); err != nil {
+		return nil, err
+	}
+	result := &obstacle{}
+	for _, s := range steps {
+		for _, ref := range s.refs {
+			if v := judge(missing[ref], s, found[ref], depends[ref]); v != nil {
+				result.refusals = append(result.refusals, *v)
+			}
+		}
+	}
+	result.refusals = firstPerTransaction(result.refusals)
+	return result, nil
+}
+
+// putLater is whether an operation behind the one at ref writes its row.
+func putLater(ops []*operation, ref int) bool {
+	o := ops[ref].op
+	return slices.ContainsFunc(ops[ref+1:], func(later *operation) bool {
+		return later.op.Kind == uploads.Put && later.op.Table == o.Table && later.op.ID == o.ID
+	})
+}
+
+// judge decides on an operation that did not touch its row.
+func judge(o *operation, s *step, row rowState, dependsOn *uuid) *verdict {
+	switch {
+	case row.visible && s.shape.table.suppresses(s.kind):
+		o.suppressed = true
+	case row.visible && !o.puzzled:
+		o.puzzled = true // it may have been made just now: look again
+	case row.visible, row.exists:
+		return &verdict{operation: o, refusal: hiddenRow()}
+	case dependsOn != nil:
+		return &verdict{
+			operation: o, dependsOn: dependsOn,
+			refusal: dependent("this needs a row whose PUT was rejected"),
+		}
+	default:
+		o.expected = ignored
+	}
+	return nil
+}
+
+// suppresses is whether a trigger may have kept an operation from touching a
+// row that is there: soft deletes, or updates that change nothing.
 func (t *table) suppresses(kind uploads.Kind) bool {
 	if kind == uploads.Delete {
 		return t.deleteTrigger
@@ -173,23 +203,10 @@ func (t *table) suppresses(kind uploads.Kind) bool {
 	return t.updateTrigger
 }
 
-// madeBefore is whether an operation before o in the same database transaction
-// makes its row: then it is there by the time o runs, but hidden.
-func madeBefore(ops []*operation, o *operation) bool {
-	made := false
-	for _, earlier := range ops {
-		if earlier == o {
-			break
-		}
-		if earlier.op.Table == o.op.Table && earlier.op.ID == o.op.ID && earlier.op.Kind != uploads.Patch {
-			made = earlier.op.Kind == uploads.Put
-		}
-	}
-	return made
-}
-
-func (r *run) lookAsCaller(ctx context.Context, steps []*step, found []rowState) error {
-	queries := append(r.begin(), r.becomeCaller())
+// look asks for rows as the caller, then past the policies, then for the
+// rejections that would have made them. The transaction is of no use after it.
+func (r *run) look(ctx context.Context, steps []*step, missing []*operation, found []rowState, depends []*uuid) error {
+	var queries []query
 	for _, s := range steps {
 		if !s.shape.table.id.canSelect {
 			continue
@@ -200,14 +217,10 @@ func (r *run) lookAsCaller(ctx context.Context, steps []*step, found []rowState)
 			row: atPosition(s, func(ref int) { found[ref].visible = true }),
 		})
 	}
-	err := r.session.exchange(ctx, queries...)
-	r.session.rollback(ctx)
-	return err
-}
-
-// lookAsOwner asks whether the rows exist at all. Where ferry's function cannot
-// look past the policies, they count as missing, and the log says so.
-func (r *run) lookAsOwner(ctx context.Context, steps []*step, found []rowState) {
+	queries = append(queries, query{sql: ownRoleSQL}, r.dependencies(missing, depends))
+	if err := r.session.exchange(ctx, queries...); err != nil {
+		return err
+	}
 	for _, s := range steps {
 		t := s.shape.table
 		err := r.session.exchange(ctx, query{
@@ -219,42 +232,42 @@ func (r *run) lookAsOwner(ctx context.Context, steps []*step, found []rowState) 
 			},
 			row: atPosition(s, func(ref int) { found[ref].exists = true }),
 		})
-		if err != nil {
-			r.session.rollback(ctx)
-			r.store.options.Log.Warn("ferry cannot tell hidden rows of this table from missing ones: "+
-				"its role must own the table or bypass row-level security",
-				slog.String("table", t.sql), slog.Any("error", err))
+		if err == nil {
+			continue
 		}
-	}
-}
-
-func atPosition(s *step, mark func(ref int)) func(values [][]byte) error {
-	return func(values [][]byte) error {
-		position, err := strconv.Atoi(string(values[0]))
-		if err != nil {
+		if isTransient(err) {
 			return err
 		}
-		mark(s.refs[position-1])
-		return nil
+		r.store.warnOfHiddenRows(t, err)
+		return nil // the transaction is broken; rows of further tables count as missing
+	}
+	return nil
+}
+
+// warnOfHiddenRows says once per table that ferry's function cannot look past
+// the policies there.
+func (s *Store) warnOfHiddenRows(t *table, err error) {
+	if _, warned := s.blind.LoadOrStore(t.oid, true); !warned {
+		s.options.Log.Warn("rows of this table that are hidden from a user count as missing: "+
+			"the owner of ferry.existing_rows must own the table or bypass row-level security, "+
+			"and the id must be of a built-in type",
+			slog.String("table", t.sql), slog.Any("error", err))
 	}
 }
 
-// dependencies returns the rejection that each missing row waits for, or nil.
-func (r *run) dependencies(ctx context.Context, lost []*operation) ([]*uuid, error) {
-	hashes, opIDs := newTextArray(40*len(lost)), newTextArray(12*len(lost))
-	for _, o := range lost {
+// dependencies is the query for the rejection that each missing row waits for.
+func (r *run) dependencies(missing []*operation, depends []*uuid) query {
+	hashes, opIDs := newTextArray(40*len(missing)), newTextArray(12*len(missing))
+	for _, o := range missing {
 		hash := rowHash(o.op)
 		hashes.addText(hex.EncodeToString(hash[:]))
 		opIDs.addText(strconv.FormatInt(o.op.OpID, 10))
 	}
-	depends := make([]*uuid, len(lost))
-	err := r.session.exchange(ctx, query{
-		sql: dependenciesSQL,
-		params: append(r.client(),
-			textArrayParam(hashes.bytes()), textArrayParam(opIDs.bytes())),
-		row: positionAndID(len(lost), func(i int, root uuid) { depends[i] = &root }),
-	})
-	return depends, err
+	return query{
+		sql:    dependenciesSQL,
+		params: append(r.client(), textArrayParam(hashes.bytes()), textArrayParam(opIDs.bytes())),
+		row:    positionAndID(len(missing), func(i int, root uuid) { depends[i] = &root }),
+	}
 }
 
 // rowHash names a row in ferry.rejections.puts, whatever the length of its id.

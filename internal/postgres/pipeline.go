@@ -113,6 +113,12 @@ func (p *preparedStatements) newName() string {
 	return "ferry_" + strconv.FormatUint(p.named, 10)
 }
 
+// forget drops all statements, but no name is used twice.
+func (p *preparedStatements) forget() {
+	clear(p.byText)
+	p.inOrder, p.evicted = nil, nil
+}
+
 func (p *preparedStatements) add(sql string, description *pgconn.StatementDescription) {
 	p.byText[sql] = description
 	p.inOrder = append(p.inOrder, sql)
@@ -150,8 +156,8 @@ func (s *session) exchange(ctx context.Context, queries ...query) error {
 	if closeErr := pipeline.Close(); err == nil {
 		err = closeErr
 	}
-	if hasSQLState(err, "26000") { // somebody discarded our prepared statements
-		delete(s.pg.CustomData(), preparedKey)
+	if s.prepared != nil && hasSQLState(err, "26000", "42P05") { // somebody discarded our prepared statements
+		s.prepared.forget()
 	}
 	return err
 }

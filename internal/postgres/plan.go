@@ -156,7 +156,7 @@ func (s *step) appendColumn(i int, c *column, v json.RawMessage) error {
 	return a.add(func(dst []byte) ([]byte, error) {
 		start := len(dst)
 		dst, err := appendValue(dst, c.typ, v)
-		if err == nil && (c.typ.class == classTimestampTZ || c.typ.class == classTimestamp || c.typ.class == classDate) {
+		if err == nil && c.canSelect && c.typ.isDateTime() {
 			s.shape.keepInfinity[i] = s.shape.keepInfinity[i] || isFarFuture(dst[start:])
 		}
 		return dst, err

@@ -43,7 +43,7 @@ func (r *run) reject(ctx context.Context, v verdict) error {
 	}
 	r.store.options.Log.Info("client transaction rejected",
 		slog.String("user", r.caller.UserID), slog.String("client", r.upload.ClientID),
-		slog.Int64("tx_id", tx.TxID), slog.String("table", v.operation.op.Table),
+		slog.Int64("tx_id", tx.TxID), slog.String("table", shown(v.operation.op.Table)),
 		slog.String("code", v.refusal.Code), slog.String("sqlstate", v.refusal.SQLState))
 	return nil
 }
@@ -75,7 +75,7 @@ func (r *run) storeRejection(ctx context.Context, v verdict) error {
 	}
 	queries := []query{r.commit()}
 	if r.upload.ExactlyOnce {
-		queries = []query{r.recordDecisions(ops, v.operation.tx.TxID), r.commit()}
+		queries = []query{r.recordDecisions(ops), r.commit()}
 	}
 	if err := r.session.exchange(ctx, queries...); err != nil {
 		for _, o := range ops {

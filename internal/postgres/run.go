@@ -27,6 +27,10 @@ type run struct {
 	upload  *uploads.Upload
 	catalog *catalog
 	started time.Time
+	limit   time.Duration // how long the upload may take
+	// noUpsert are the tables (by oid) where INSERT … ON CONFLICT was refused
+	// for its form.
+	noUpsert map[uint32]bool
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
 	relaxed bool
@@ -37,7 +41,7 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 		return r.emptyResult(), nil
 	}
 	var err error
-	if r.catalog, err = r.store.catalog(ctx, time.Time{}); err != nil {
+	if r.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
 		return nil, r.ownFault(err)
 	}
 	ops := make([]*uploads.Operation, 0, r.upload.Operations)
@@ -46,7 +50,7 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 			ops = append(ops, &r.upload.Transactions[i].Operations[j])
 		}
 	}
-	o, err := r.applyAtOnce(ctx, ops, r.upload.Transactions[0].TxID)
+	o, err := r.applyAtOnce(ctx, ops, r.upload.FirstTxID())
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +64,6 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 
 // applyInParts is the second path. o is what stood in the first one's way.
 func (r *run) applyInParts(ctx context.Context, o *obstacle) (*uploads.Result, error) {
-	if !o.maybeSeen {
-		// The catalog may be older than the tables: no verdict rests on it.
-		if err := r.refreshCatalog(ctx); err != nil {
-			return nil, err
-		}
-	}
 	r.relaxed = r.upload.ExactlyOnce
 	txs := r.transactions()
 	settle := func() error { return r.settle(ctx, txs) }
@@ -98,7 +96,7 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 	queries = append(queries, r.becomeCaller())
 	firstStep := len(queries)
 	for _, s := range steps {
-		queries = append(queries, query{sql: s.fastSQL(), params: s.params()})
+		queries = append(queries, query{sql: s.fastSQL(r.upserts(s)), params: s.params()})
 	}
 	queries = append(queries, r.commit())
 
@@ -116,18 +114,47 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 		return nil, r.ownFault(err)
 	}
 	first, last := 0, len(ops)-1
+	var form *obstacle
 	if i := failed.index - firstStep; i < len(steps) {
 		first, last = steps[i].refs[0], steps[i].refs[len(steps[i].refs)-1]
-		// The step's own way of saying that it did not touch every row.
-		if steps[i].kind != uploads.Put && hasSQLState(err, "22012") {
-			return &obstacle{lostRows: true}, nil
-		}
+		form = r.formOf(steps[i], err)
 	}
-	o, err := obstacleOf(err, first, last)
-	if err != nil {
+	if form != nil && !r.hurried() {
+		return form, nil
+	}
+	o, transient := obstacleOf(err, first, last)
+	switch {
+	case transient != nil && hasSQLState(err, "40001", "40P01"): // four times: apart from others it may go through
+		return &obstacle{apart: true, last: len(ops) - 1}, nil
+	case transient != nil:
 		return nil, unavailable(err)
 	}
+	o.genuine = form == nil
 	return o, nil
+}
+
+// formOf returns an obstacle if a step failed for the form of its statement and
+// not for what it does: its own way of saying that it did not touch every row,
+// or what INSERT … ON CONFLICT makes of rights and of NOT NULL columns.
+func (r *run) formOf(s *step, err error) *obstacle {
+	switch {
+	case r.upserts(s) && hasSQLState(err, "42501", "23502"):
+		if r.noUpsert == nil {
+			r.noUpsert = map[uint32]bool{}
+		}
+		r.noUpsert[s.shape.table.oid] = true
+		return &obstacle{}
+	case hasSQLState(err, "22012"), s.metItsRow(err):
+		return &obstacle{lostRows: true}
+	}
+	return nil
+}
+
+// hurried is whether so much of the time is gone that nothing large may be
+// tried twice: something must be committed before the client comes again.
+func (r *run) hurried() bool {
+	spent := r.store.options.Now().Sub(r.started)
+	return spent > r.limit/3
 }
 
 // makeDurable waits until everything that this run has committed is on disk.
@@ -203,44 +230,53 @@ func (r *run) emptyResult() *uploads.Result {
 	return result
 }
 
+// upserts is whether a step is written as INSERT … ON CONFLICT.
+func (r *run) upserts(s *step) bool {
+	return s.kind == uploads.Put && s.takesUpdate() && s.shape.upsertable() && !r.noUpsert[s.shape.table.oid]
+}
+
 // fastSQL is the step's statement for the first path: it raises by itself if
 // it does not touch every row.
-func (s *step) fastSQL() string {
-	switch s.kind {
-	case uploads.Put:
-		return s.putSQL(s.shape.upsertable())
-	case uploads.Patch:
+func (s *step) fastSQL(upsert bool) string {
+	switch {
+	case s.kind == uploads.Patch:
 		return s.shape.updateAllSQL()
-	default:
+	case s.kind == uploads.Delete:
 		return s.shape.deleteAllSQL()
+	case upsert:
+		return s.shape.upsertSQL()
+	case s.takesUpdate() && !s.shape.table.updateTrigger:
+		return s.shape.updateThenInsertAllSQL()
 	}
+	return s.carefulSQL()
 }
 
 // carefulSQL is the step's statement for the second path. A PATCH or DELETE
-// returns the positions of the rows that it touched.
+// returns the positions of the rows that it touched, a PUT of those that it
+// could not.
 func (s *step) carefulSQL() string {
-	switch s.kind {
-	case uploads.Put:
-		return s.putSQL(false)
-	case uploads.Patch:
+	switch {
+	case s.kind == uploads.Patch:
 		return s.shape.updateSQL()
-	default:
+	case s.kind == uploads.Delete:
 		return s.shape.deleteSQL()
+	case s.takesUpdate():
+		return s.shape.updateThenInsertSQL()
+	case s.shape.table.id.canSelect && len(s.shape.columns) == 0:
+		return s.shape.insertUnseenSQL()
 	}
+	return s.shape.insertSQL()
 }
 
-// putSQL chooses how a PUT is written. All ways mean the same: the row has the
-// given values afterwards, or the statement raises.
-func (s *step) putSQL(upsert bool) string {
-	switch {
-	case !s.shape.mayUpdate():
-		return s.shape.insertSQL()
-	case len(s.shape.columns) == 0:
-		return s.shape.insertUnseenSQL()
-	case upsert:
-		return s.shape.upsertSQL()
+// takesUpdate is whether a PUT can update the row that is there: it has
+// something to change, and the caller the rights to find and change rows.
+func (s *step) takesUpdate() bool {
+	for _, c := range s.shape.columns {
+		if !c.canUpdate {
+			return false
+		}
 	}
-	return s.shape.updateThenInsertSQL()
+	return len(s.shape.columns) > 0 && s.shape.table.id.canSelect
 }
 
 // upsertable is whether INSERT … ON CONFLICT does what a PUT means. It fires
@@ -254,14 +290,4 @@ func (s *shape) upsertable() bool {
 	}
 	t := s.table
 	return t.idArbiter && !t.insertTrigger && !t.updateTrigger && !t.statementTriggers
-}
-
-// mayUpdate is whether the caller has the rights to find and change rows.
-func (s *shape) mayUpdate() bool {
-	for _, c := range s.columns {
-		if !c.canUpdate {
-			return false
-		}
-	}
-	return s.table.id.canSelect
 }

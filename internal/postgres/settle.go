@@ -40,7 +40,7 @@ type operation struct {
 	// suppressed is whether touching no row is fine: a trigger of the app
 	// decides what this operation does.
 	suppressed bool
-	// puzzled is whether its row was found to be there and yet not touched.
+	// puzzled is whether its row was once there and yet not touched.
 	puzzled bool
 	// touched is whether the attempt that runs now changed its row.
 	touched   bool
@@ -91,11 +91,13 @@ type obstacle struct {
 	planned   []planRefusal // of the first path: by place among the operations
 	refusals  []verdict     // of the second
 	maybeSeen bool          // an operation may have been decided by an earlier delivery
-	lostRows  bool // a PATCH or DELETE touched no row, against what was expected
+	lostRows  bool          // a PATCH or DELETE touched no row, against what was expected
 	// apart is whether the open operations from first to last must be tried
 	// apart from the others: because one of them caused err, if that is set.
-	apart       bool
-	err         *pgconn.PgError
+	apart bool
+	err   *pgconn.PgError
+	// genuine is whether err would come back however the statement is written.
+	genuine     bool
 	first, last int
 	atCommit    bool
 }
@@ -107,9 +109,9 @@ type verdict struct {
 	dependsOn *uuid // the rejection that came before it
 }
 
-// maxAttempts bounds how often one set of transactions is tried: each attempt
-// but the last one learns something or meets a concurrent change.
-const maxAttempts = 12
+// maxIdle bounds how often one set of transactions is tried in vain: each
+// attempt learns something or meets a concurrent change.
+const maxIdle = 8
 
 var errNoRest = errors.New("the rows of this upload kept changing")
 
@@ -118,7 +120,7 @@ var errNoRest = errors.New("the rows of this upload kept changing")
 // transaction. Savepoints could not do this: deferred triggers run at COMMIT,
 // and settings made by the app's triggers outlive a ROLLBACK TO.
 func (r *run) settle(ctx context.Context, txs []*transaction) error {
-	for range maxAttempts {
+	for idle := 0; idle < maxIdle; idle++ {
 		txs = openTransactions(txs)
 		if len(txs) == 0 {
 			return nil
@@ -129,14 +131,19 @@ func (r *run) settle(ctx context.Context, txs []*transaction) error {
 			return err
 		case o == nil:
 			return nil
-		case len(o.refusals) > 0:
-			if err := r.rejectAll(ctx, o.refusals); err != nil {
-				return err
-			}
-		case o.apart && len(txs) == 1:
-			return r.settleAlone(ctx, txs[0])
-		case o.apart:
+		case o.apart && len(txs) > 1:
 			return r.settleParts(ctx, txs, o)
+		case o.genuine && len(open(txs)) == 1 && !isTransient(o.err):
+			o.refusals = []verdict{{operation: open(txs)[0], refusal: r.refusalOf(o.err)}}
+		case o.apart:
+			return r.settleAlone(ctx, txs[0])
+		}
+		rejected, err := r.rejectAll(ctx, o.refusals)
+		if err != nil {
+			return err
+		}
+		if rejected {
+			idle = -1
 		}
 	}
 	return unavailable(errNoRest)
@@ -172,7 +179,7 @@ func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) 
 	first := slices.Index(txs, ops[o.first].tx)
 	last := slices.Index(txs, ops[o.last].tx)
 	parts := [][]*transaction{txs[:first], txs[first : last+1], txs[last+1:]}
-	if last-first+1 == len(txs) {
+	if last-first+1 == len(txs) || r.hurried() {
 		parts = slices.Collect(slices.Chunk(txs, (len(txs)+fanOut-1)/fanOut))
 	}
 	for _, part := range parts {
@@ -183,12 +190,12 @@ func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) 
 	return nil
 }
 
-// settleAlone decides one client transaction operation by operation, so that
-// the one in its way is known. An error here is a verdict.
+// settleAlone decides one client transaction with a statement for each
+// operation, so that the one in its way is known. An error here is a verdict.
 func (r *run) settleAlone(ctx context.Context, tx *transaction) error {
 	alone := []*transaction{tx}
-	for range maxAttempts {
-		if len(openTransactions(alone)) == 0 {
+	for idle := 0; idle < maxIdle; idle++ {
+		if tx.firstOpen() == nil {
 			return nil
 		}
 		o, err := r.attempt(ctx, alone, true)
@@ -198,12 +205,20 @@ func (r *run) settleAlone(ctx context.Context, tx *transaction) error {
 		case o == nil:
 			return nil
 		case o.err != nil && isTransient(o.err):
-			return unavailable(o.err)
+			v, err := r.timedOut(ctx, tx, o.err)
+			if err != nil {
+				return err
+			}
+			o.refusals = []verdict{*v}
 		case o.err != nil:
-			o.refusals = []verdict{{operation: blamed(open(alone), o), refusal: refusalOf(o.err)}}
+			o.refusals = []verdict{{operation: blamed(open(alone), o), refusal: r.refusalOf(o.err)}}
 		}
-		if err := r.rejectAll(ctx, o.refusals); err != nil {
+		rejected, err := r.rejectAll(ctx, o.refusals)
+		if err != nil {
 			return err
+		}
+		if rejected {
+			idle = -1
 		}
 	}
 	return unavailable(errNoRest)
@@ -222,11 +237,20 @@ func blamed(ops []*operation, o *obstacle) *operation {
 	return ops[o.first]
 }
 
-func (r *run) rejectAll(ctx context.Context, verdicts []verdict) error {
+// rejectAll stores verdicts and reports whether it did: no verdict rests on a
+// catalog that may be older than the tables, so that the first ones of an
+// upload only make it look anew.
+func (r *run) rejectAll(ctx context.Context, verdicts []verdict) (bool, error) {
+	if len(verdicts) == 0 {
+		return false, nil
+	}
+	if r.catalog.loadedAt.Before(r.started) {
+		return false, r.refreshCatalog(ctx)
+	}
 	for _, v := range verdicts {
 		if err := r.reject(ctx, v); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }

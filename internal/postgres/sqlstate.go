@@ -22,6 +22,11 @@ func isTransient(err error) bool {
 	if !ok {
 		return true
 	}
+	// What the app raises on purpose is its verdict, whatever SQLSTATE it
+	// chose; only class 40 asks for a repetition.
+	if raisedByApp(pgErr) && !strings.HasPrefix(pgErr.Code, "40") {
+		return false
+	}
 	switch pgErr.Code {
 	case "26000", "42P05", // a pooler swapped the connection under a prepared statement
 		"55P03",          // lock not available
@@ -49,7 +54,7 @@ func isWorthRepeating(err error) bool {
 	if !ok {
 		return false
 	}
-	return strings.HasPrefix(pgErr.Code, "40") || pgErr.Code == "26000" ||
+	return strings.HasPrefix(pgErr.Code, "40") || pgErr.Code == "26000" || pgErr.Code == "42P05" ||
 		(pgErr.Code == "0A000" && isTransient(err))
 }
 
@@ -70,6 +75,15 @@ func refusalOf(pgErr *pgconn.PgError) uploads.Refusal {
 	return r
 }
 
+// refusalOf adds what only the run knows.
+func (r *run) refusalOf(pgErr *pgconn.PgError) uploads.Refusal {
+	refusal := refusalOf(pgErr)
+	if pgErr.Code == "22P02" && strings.Contains(pgErr.Message, `"`+r.caller.UserID+`"`) {
+		refusal.Message += " (a policy or default reads the user id as a type that it is not of)"
+	}
+	return refusal
+}
+
 func codeOf(pgErr *pgconn.PgError) string {
 	if name := conditionNames[pgErr.Code]; name != "" {
 		return name
@@ -85,6 +99,8 @@ func codeOf(pgErr *pgconn.PgError) string {
 		return "data_exception"
 	case strings.HasPrefix(pgErr.Code, "23"):
 		return "integrity_constraint_violation"
+	case strings.HasPrefix(pgErr.Code, "54"): // an id too long for its index, among others
+		return uploads.CodeTooLarge
 	case raisedByApp(pgErr):
 		return uploads.CodeRaiseException
 	}

@@ -101,14 +101,25 @@ func (s *shape) insertSQL() string {
 }
 
 // updateThenInsertSQL is a PUT on any other table: it updates the rows that
-// the caller sees and inserts the others. A row that exists unseen raises
-// 23505; one that a trigger suppressed raises through the count.
+// the caller may update and inserts those that the caller does not see. It
+// returns the positions of rows that were seen and yet not updated. A row that
+// exists unseen raises 23505.
 func (s *shape) updateThenInsertSQL() string {
-	return s.joined() + ", u AS (" + s.update() + ")," +
-		" i AS (INSERT INTO " + s.table.sql + " " + s.targets() +
-		" SELECT " + s.values() + " FROM d" +
-		" WHERE NOT EXISTS (SELECT FROM u WHERE u.ord = d.ord) RETURNING 1)" +
-		" SELECT 1 / (CASE WHEN (SELECT count(*) FROM u) + (SELECT count(*) FROM i) = cardinality($1::text[]) THEN 1 ELSE 0 END)"
+	return s.updateThenInsert() + " SELECT ord FROM stuck"
+}
+
+// updateThenInsertAllSQL raises if it would return a position.
+func (s *shape) updateThenInsertAllSQL() string {
+	return s.updateThenInsert() + " SELECT 1 / (CASE WHEN count(*) = 0 THEN 1 ELSE 0 END) FROM stuck"
+}
+
+func (s *shape) updateThenInsert() string {
+	return s.joined() + ", updated AS (" + s.update() + ")," +
+		" others AS (SELECT d.* FROM d WHERE NOT EXISTS (SELECT FROM updated AS u WHERE u.ord = d.ord))," +
+		" stuck AS (SELECT d.ord FROM others AS d" +
+		" WHERE EXISTS (SELECT FROM " + s.table.sql + " AS t WHERE " + s.isRow() + "))," +
+		" inserted AS (INSERT INTO " + s.table.sql + " " + s.targets() +
+		" SELECT " + s.values() + " FROM others AS d WHERE NOT EXISTS (SELECT FROM stuck WHERE stuck.ord = d.ord))"
 }
 
 // insertUnseenSQL is a PUT without any column: nothing can change in a row
@@ -137,6 +148,7 @@ func (s *shape) delete() string {
 // updateAllSQL and deleteAllSQL raise if they touch fewer rows than asked: in
 // a pipeline COMMIT is already on its way by the time a count could be read.
 func (s *shape) updateAllSQL() string { return s.all(s.update()) }
+
 func (s *shape) deleteAllSQL() string { return s.all(s.delete()) }
 
 func (s *shape) all(change string) string {

@@ -36,6 +36,7 @@ type Store struct {
 	control *pgxpool.Pool // for the catalog and health: an upload that waits for these holds a connection of pool
 	queue   clientQueue
 	tables  catalogCache
+	blind   sync.Map // oids of tables whose hidden rows ferry cannot see
 	// searchPath is the setting of that name in uploads' transactions.
 	searchPath string
 }
@@ -98,7 +99,7 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	r := &run{
 		store: s, caller: caller, upload: up,
 		session: newSession(conn, s.options.TransactionPool),
-		started: s.options.Now(),
+		started: s.options.Now(), limit: time.Until(deadline),
 	}
 	return r.apply(ctx)
 }
@@ -115,6 +116,10 @@ type catalogCache struct {
 	current *catalog
 	loading singleflight.Group
 }
+
+// catalogAge bounds how long a change of the tables, or of the upload role's
+// rights, can go unnoticed by uploads that succeed; one that fails looks anew.
+const catalogAge = 10 * time.Second
 
 func (c *catalogCache) get(notBefore time.Time) *catalog {
 	c.mu.RLock()

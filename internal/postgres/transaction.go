@@ -13,6 +13,11 @@ import (
 // in this order: begin, limits, progress, then the caller's role, which stays
 // until COMMIT because deferred triggers run as whoever is current then.
 
+// resetSQL undoes what functions of the app set for the whole session: the
+// next user of the connection must not see it. limitsSQL does so for the role,
+// which RESET ALL leaves alone.
+const resetSQL = `RESET ALL`
+
 const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 
 const commitSQL = `COMMIT`
@@ -22,7 +27,9 @@ const commitSQL = `COMMIT`
 // server that runs with synchronous_commit = off would let a 200 be forgotten.
 // $1: whether this commit need not wait for the disk.
 const limitsSQL = `
-SELECT set_config('lock_timeout', '5s', true),
+SELECT set_config('role', 'none', false),
+       set_config('bytea_output', 'hex', true),
+       set_config('lock_timeout', '5s', true),
        set_config('statement_timeout', '20s', true),
        set_config('idle_in_transaction_session_timeout', '10s', true),
        set_config('synchronous_commit', CASE
@@ -47,7 +54,7 @@ SELECT set_config('role', $1, true),
 const advanceSQL = `SELECT ferry.advance($1, $2, $3, $4, $5, $6, $7)`
 
 // recordSQL notes decisions in the client's history.
-const recordSQL = `SELECT ferry.record($1, $2, $3, $4, $5, $6, $7)`
+const recordSQL = `SELECT ferry.record($1, $2, $3, $4, $5, $6)`
 
 // ensureProgressSQL and lockProgressSQL make a redelivery wait for the first
 // delivery; what they read then is final.
@@ -80,7 +87,7 @@ func (r *run) begin() []query {
 	if r.relaxed {
 		commits = "relaxed"
 	}
-	return []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
+	return []query{{sql: resetSQL}, {sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
 }
 
 func (r *run) commit() query { return query{sql: commitSQL, tag: commitSQL} }
@@ -99,10 +106,10 @@ func (r *run) client() []param {
 	return []param{textParam(r.caller.UserID), textParam(r.upload.ClientID)}
 }
 
-// progressParams are those of advanceSQL and recordSQL.
-func (r *run) progressParams(first, last int64, records []byte, operations int, txID int64) []param {
+// progressParams are those of recordSQL, and the first ones of advanceSQL.
+func (r *run) progressParams(first, last int64, records []byte, operations int) []param {
 	return append(r.client(), intParam(first), intParam(last), bytesParam(records),
-		param{strconv.AppendInt(nil, int64(operations), 10), int4OID, 0}, optionalInt(txID))
+		param{strconv.AppendInt(nil, int64(operations), 10), int4OID, 0})
 }
 
 // lockedHistory begins a transaction, reads what is known about the client's
@@ -125,7 +132,7 @@ func (r *run) lockedHistory(ctx context.Context, first, last int64, more ...quer
 }
 
 // recordDecisions is the query that notes what becomes of ops.
-func (r *run) recordDecisions(ops []*operation, rejectedTxID int64) query {
+func (r *run) recordDecisions(ops []*operation) query {
 	records := make([]byte, 0, len(ops)*recordSize)
 	for _, o := range ops {
 		records = appendRecord(records, record{
@@ -135,7 +142,7 @@ func (r *run) recordDecisions(ops []*operation, rejectedTxID int64) query {
 		})
 	}
 	first, last := ops[0].op.OpID, ops[len(ops)-1].op.OpID
-	return query{sql: recordSQL, params: r.progressParams(first, last, records, len(ops), rejectedTxID)}
+	return query{sql: recordSQL, params: r.progressParams(first, last, records, len(ops))}
 }
 
 // advance is the query that notes operations as applied, if all of them are
@@ -148,7 +155,7 @@ func (r *run) advance(ops []*uploads.Operation, firstTx int64) query {
 	first, last := ops[0].OpID, ops[len(ops)-1].OpID
 	return query{
 		sql:    advanceSQL,
-		params: r.progressParams(first, last, records, len(ops), firstTx),
+		params: append(r.progressParams(first, last, records, len(ops)), optionalInt(firstTx)),
 	}
 }
 

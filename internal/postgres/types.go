@@ -92,3 +92,8 @@ func (t *dataType) integerRange() (low, high string) {
 	}
 	return "-9223372036854775808", "9223372036854775807"
 }
+
+// isDateTime is whether the type has the values infinity and -infinity.
+func (t *dataType) isDateTime() bool {
+	return t.class == classTimestampTZ || t.class == classTimestamp || t.class == classDate
+}

@@ -2,6 +2,7 @@ package uploads
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"unicode"
@@ -47,6 +48,15 @@ type decoder struct {
 
 func invalid(format string, args ...any) error {
 	return fault.New(fault.InvalidRequest, format, args...)
+}
+
+// at says in err's detail which element of a list it is about.
+func at(list string, index int, err error) error {
+	if err == nil {
+		return nil
+	}
+	f := fault.From(err)
+	return fault.Wrap(f.Cause, f.Code, fmt.Sprintf("%s %d: %s", list, index, f.Detail))
 }
 
 func (d *decoder) upload(up *Upload) (err error) {
@@ -173,15 +183,12 @@ type presence struct {
 	value []byte
 }
 
-// note keeps a field's value. A second one, usually under another name, must
-// mean the same as the first.
+// note keeps a field's value. A further one, usually under another name, must
+// mean the same. The latest is kept, so that none is looked at more than twice.
 func (p *presence) note(name string, value []byte) error {
-	if !p.set {
-		p.set, p.value = true, value
-		return nil
-	}
-	if !bytes.Equal(appendCanonical(nil, p.value), appendCanonical(nil, value)) {
+	if p.set && !bytes.Equal(appendCanonical(nil, p.value), appendCanonical(nil, value)) {
 		return invalid("%q is given twice, with different values", name)
 	}
+	p.set, p.value = true, value
 	return nil
 }

@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
-
-	"ferry/internal/fault"
 )
 
 // entryFields are the fields of an entry, each under whichever of its accepted
@@ -49,11 +46,8 @@ func (f *entryFields) named(name string) *presence {
 func (d *decoder) entry() (op Operation, txID int64, err error) {
 	index := d.entries
 	d.entries++
-	if op, txID, err = d.operation(); err != nil {
-		f := fault.From(err)
-		err = fault.Wrap(f.Cause, f.Code, "entry "+strconv.Itoa(index)+": "+f.Detail)
-	}
-	return op, txID, err
+	op, txID, err = d.operation()
+	return op, txID, at("entry", index, err)
 }
 
 func (d *decoder) operation() (op Operation, txID int64, err error) {
@@ -171,7 +165,7 @@ func sortedFields(columns []Field) ([]Field, error) {
 	slices.SortFunc(fields, func(a, b Field) int { return cmp.Compare(a.Name, b.Name) })
 	for i := 1; i < len(fields); i++ {
 		if fields[i].Name == fields[i-1].Name {
-			return nil, invalid("column %q is given twice", fields[i].Name)
+			return nil, invalid("column %.100q is given twice", fields[i].Name)
 		}
 	}
 	return fields, nil

@@ -53,6 +53,8 @@ const (
 	CodeUnknownTable      = "unknown_table"       // no such table that takes uploads
 	CodeUnknownColumn     = "unknown_column"      // no such column
 	CodeMalformedValue    = "malformed_value"     // text that Postgres cannot hold
+	CodeTooLarge          = "too_large"           // beyond a limit of Postgres or of the PowerSync Service
+	CodeTimeout           = "timeout"             // gave up, alone, again and again
 	CodeDependsOnRejected = "depends_on_rejected" // continues or needs a rejected transaction
 	CodeRaiseException    = "raise_exception"     // the app's own trigger or function refused
 	CodeInternalError     = "internal_error"      // any other error that returns when tried alone

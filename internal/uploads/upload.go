@@ -54,7 +54,8 @@ type Operation struct {
 	// It is -1 where the client sent none.
 	OpID int64
 	// Malformed says why Postgres cannot hold the table, id or a column's
-	// name (a lone surrogate); empty for nearly every operation.
+	// name (a lone surrogate), which then stands here as its JSON text; empty
+	// for nearly every operation.
 	Malformed string
 	// Fingerprint tells this operation from another one under the same OpID.
 	Fingerprint Fingerprint
@@ -94,11 +95,11 @@ func (u *Upload) LastOpID() int64 {
 	return -1
 }
 
-// FirstOpID returns the first operation's id, or -1 for an upload without any.
-func (u *Upload) FirstOpID() int64 {
+// FirstTxID returns the client transaction of the first operation, or -1.
+func (u *Upload) FirstTxID() int64 {
 	for _, tx := range u.Transactions {
 		if len(tx.Operations) > 0 {
-			return tx.Operations[0].OpID
+			return tx.TxID
 		}
 	}
 	return -1

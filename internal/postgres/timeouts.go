@@ -1,0 +1,78 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"ferry/internal/uploads"
+)
+
+// A client transaction that times out or deadlocks alone becomes a verdict
+// after so many attempts over so long, if the database answers otherwise.
+const (
+	timeoutAttempts = 5
+	timeoutPeriod   = 2 * time.Minute
+)
+
+// countTimeoutSQL counts one more attempt of a client transaction. What was
+// not tried for a day begins anew.
+// $1: user id, $2: client id, $3: delivery, $4: the time.
+const countTimeoutSQL = `
+INSERT INTO ferry.timeouts AS t (user_id, client_id, delivery, first_at)
+VALUES ($1, $2, $3, $4::timestamptz)
+ON CONFLICT (user_id, client_id, delivery) DO UPDATE
+SET attempts = CASE WHEN t.first_at < excluded.first_at - interval '1 day' THEN 1 ELSE t.attempts + 1 END,
+    first_at = CASE WHEN t.first_at < excluded.first_at - interval '1 day' THEN excluded.first_at ELSE t.first_at END
+RETURNING attempts, extract(epoch FROM $4::timestamptz - first_at)::bigint`
+
+// forgetTimeoutsSQL drops what is of no use any more: the client's rejected
+// transaction, and whatever it did not try for a day.
+// $1: user id, $2: client id, $3: delivery, $4: the time.
+const forgetTimeoutsSQL = `
+DELETE FROM ferry.timeouts
+WHERE user_id = $1 AND client_id = $2
+  AND (delivery = $3 OR first_at < $4::timestamptz - interval '1 day')`
+
+// mayTimeOut is whether an error of a client transaction alone is counted:
+// statements that gave up waiting, deadlocks, serialization failures.
+func mayTimeOut(pgErr *pgconn.PgError) bool {
+	return isTimeout(pgErr) || hasSQLState(pgErr, "40001", "40P01")
+}
+
+// timedOut counts an attempt of a client transaction that was tried alone, and
+// returns the verdict once there were enough. The count is committed apart.
+func (r *run) timedOut(ctx context.Context, tx *transaction, pgErr *pgconn.PgError) (*verdict, error) {
+	ops := open([]*transaction{tx})
+	var attempts, seconds int
+	err := r.session.exchange(ctx, query{
+		sql: countTimeoutSQL, params: r.timeoutParams(ops),
+		row: func(values [][]byte) (err error) {
+			if attempts, err = strconv.Atoi(string(values[0])); err != nil {
+				return err
+			}
+			seconds, err = strconv.Atoi(string(values[1]))
+			return err
+		},
+	})
+	if err != nil {
+		return nil, r.ownFault(err)
+	}
+	if attempts < timeoutAttempts || time.Duration(seconds)*time.Second < timeoutPeriod {
+		return nil, unavailable(pgErr)
+	}
+	if err := r.session.exchange(ctx, query{sql: forgetTimeoutsSQL, params: r.timeoutParams(ops)}); err != nil {
+		return nil, r.ownFault(err)
+	}
+	return &verdict{operation: ops[0], refusal: uploads.Refusal{
+		Code: uploads.CodeTimeout, SQLState: pgErr.Code,
+		Message: "the database gave this up again and again: " + pgErr.Message,
+	}}, nil
+}
+
+func (r *run) timeoutParams(ops []*operation) []param {
+	now := r.store.options.Now().UTC().Format(time.RFC3339)
+	return append(r.client(), bytesParam(deliveryHash(ops)), textParam(now))
+}

@@ -1,0 +1,414 @@
+package uploads_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"ferry/internal/uploads"
+)
+
+// ignoreRaw compares operations by everything but how they were spelled.
+var ignoreRaw = cmpopts.IgnoreFields(uploads.Operation{}, "Raw")
+
+func decode(t testing.TB, body string) *uploads.Upload {
+	t.Helper()
+	up, err := uploads.Decode([]byte(body))
+	if err != nil {
+		t.Fatalf("Decode(%.300s): %v", body, err)
+	}
+	return up
+}
+
+// decodeEntry decodes one entry on its own and returns its operation.
+func decodeEntry(t testing.TB, entry string) uploads.Operation {
+	t.Helper()
+	up := decode(t, `[`+entry+`]`)
+	if up.Operations != 1 {
+		t.Fatalf("Decode([%.300s]) has %d operations, want 1", entry, up.Operations)
+	}
+	return up.Transactions[0].Operations[0]
+}
+
+// The three entries of the protocol's example.
+const (
+	entry41 = `{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"description": "milk", "completed": 0}}`
+	entry42 = `{"op_id": 42, "tx_id": 7, "op": "PATCH", "type": "lists", "id": "b", "data": {"name": "new"}, "old": {"name": "x"}, "metadata": "m"}`
+	entry43 = `{"op_id": 43, "op": "DELETE", "type": "todos", "id": "c"}`
+	crud    = `[` + entry41 + `, ` + entry42 + `, ` + entry43 + `]`
+)
+
+// example is what the three entries mean.
+func example() *uploads.Upload {
+	return &uploads.Upload{
+		ClientID:    "device",
+		ExactlyOnce: true,
+		Operations:  3,
+		Transactions: []uploads.Transaction{
+			{TxID: 7, Operations: []uploads.Operation{
+				{
+					Kind: uploads.Put, Table: "todos", ID: "a", OpID: 41,
+					Fields: []uploads.Field{
+						{Name: "completed", Value: json.RawMessage(`0`)},
+						{Name: "description", Value: json.RawMessage(`"milk"`)},
+					},
+					Fingerprint: fingerprint("0132473a7c41be8f"),
+					Raw:         json.RawMessage(entry41),
+				},
+				{
+					Kind: uploads.Patch, Table: "lists", ID: "b", OpID: 42,
+					Fields:      []uploads.Field{{Name: "name", Value: json.RawMessage(`"new"`)}},
+					Fingerprint: fingerprint("0128fb833f8383a1"),
+					Raw:         json.RawMessage(entry42),
+				},
+			}},
+			{TxID: -1, Operations: []uploads.Operation{{
+				Kind: uploads.Delete, Table: "todos", ID: "c", OpID: 43,
+				Fingerprint: fingerprint("01ba7dc0ee532270"),
+				Raw:         json.RawMessage(entry43),
+			}}},
+		},
+	}
+}
+
+func TestDecodeReadsEveryEnvelope(t *testing.T) {
+	t.Parallel()
+	grouped := `[{"transaction_id": 7, "crud": [` + entry41 + `,` + entry42 + `]}, {"crud": [` + entry43 + `]}]`
+	withoutClient := func(up *uploads.Upload) { up.ClientID, up.ExactlyOnce = "", false }
+	withUser := func(up *uploads.Upload) { up.UserID = "ann" }
+	same := func(*uploads.Upload) {}
+	tests := map[string]struct {
+		body   string
+		change func(*uploads.Upload)
+	}{
+		"crud":                      {`{"client_id": "device", "crud": ` + crud + `}`, same},
+		"batch":                     {`{"client_id": "device", "batch": ` + crud + `}`, same},
+		"operations":                {`{"client_id": "device", "operations": ` + crud + `}`, same},
+		"clientId":                  {`{"clientId": "device", "crud": ` + crud + `}`, same},
+		"the client id last":        {`{"crud": ` + crud + `, "client_id": "device"}`, same},
+		"user_id":                   {`{"client_id": "device", "user_id": "ann", "crud": ` + crud + `}`, withUser},
+		"userId":                    {`{"client_id": "device", "userId": "ann", "crud": ` + crud + `}`, withUser},
+		"a null user":               {`{"client_id": "device", "user_id": null, "crud": ` + crud + `}`, same},
+		"a null client":             {`{"client_id": null, "crud": ` + crud + `}`, withoutClient},
+		"no client":                 {`{"crud": ` + crud + `}`, withoutClient},
+		"a bare array":              {crud, withoutClient},
+		"space around it":           {" \r\n\t" + crud + "\n ", withoutClient},
+		"other keys":                {`{"haveMore": true, "client_id": "device", "crud": ` + crud + `, "x": {"crud": [1]}}`, same},
+		"null under another name":   {`{"client_id": "device", "batch": null, "crud": ` + crud + `, "operations": null}`, same},
+		"the same under two names":  {`{"client_id": "device", "crud": ` + crud + `, "batch": ` + crud + `}`, same},
+		"the same client id twice":  {`{"client_id": "device", "clientId": "\u0064evice", "crud": ` + crud + `}`, same},
+		"names written as escapes":  {`{"client\u005fid": "device", "cr\u0075d": ` + crud + `}`, same},
+		"transactions":              {`{"client_id": "device", "transactions": ` + grouped + `}`, same},
+		"transactions, no client":   {`{"transactions": ` + grouped + `}`, withoutClient},
+		"transactions, transaction": {`{"client_id": "device", "transactions": ` + strings.Replace(grouped, "transaction_id", "transactionId", 1) + `}`, same},
+		"transactions, tx":          {`{"client_id": "device", "transactions": ` + strings.Replace(grouped, "transaction_id", "tx_id", 1) + `}`, same},
+		"transactions, .NET":        {`{"client_id": "device", "transactions": ` + strings.Replace(grouped, "transaction_id", "TransactionId", 1) + `}`, same},
+		"transactions, null id":     {`{"client_id": "device", "transactions": ` + strings.Replace(grouped, `{"crud"`, `{"transaction_id": null, "more": [], "crud"`, 1) + `}`, same},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := example()
+			tt.change(want)
+			if diff := cmp.Diff(want, decode(t, tt.body)); diff != "" {
+				t.Errorf("Decode(%s) (-want +got):\n%s", tt.body, diff)
+			}
+		})
+	}
+}
+
+func TestDecodeReadsEverySpellingOfAnEntry(t *testing.T) {
+	t.Parallel()
+	// Each list has spellings of one entry, the SDKs' own first.
+	tests := map[string][]string{
+		"PUT": {
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"data": {"t": "x", "n": 1}, "id": "a", "type": "todos", "op": "PUT", "tx_id": 7, "op_id": 41}`,
+			`{"clientId": 41, "transactionId": 7, "op": "put", "table": "todos", "id": "a", "opData": {"n": 1, "t": "x"}}`,
+			`{"client_id": 41, "transaction_id": 7, "op": "Put", "table": "todos", "id": "a", "op_data": {"n": 1, "t": "x"}}`,
+			`{"ClientId": 41, "TransactionId": 7, "Op": 0, "Table": "todos", "Id": "a", "OpData": {"n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "update_type": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": 0, "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "P\u0055T", "t\u0079pe": "todo\u0073", "id": "\u0061", "data": {"n": 1, "\u0074": "x"}}`,
+			`{"op_id": 41.0, "tx_id": 7.0, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": "41", "tx_id": "7", "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": "41.0", "tx_id": "7.0", "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": 4.1e1, "tx_id": 70e-1, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "data": {"id": "a", "n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": null, "data": {"n": 1, "id": "a", "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"id": "\u0061", "n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"id": null, "n": 1, "t": "x"}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}, "old": null, "metadata": null}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}, "previousValues": {"n": 0}, "metadata": "m"}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}, "previous_values": {"n": 0}}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}, "PreviousValues": {"n": 0}, "Metadata": "m"}`,
+			`{"op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}, "haveMore": true, "OP": 5}`,
+			`{"op_id": 41, "client_id": "6f1c", "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": 41, "clientId": "7", "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "data": {"n": 1, "t": "x"}}`,
+			`{"op_id": 41, "clientId": 41.0, "tx_id": 7, "transactionId": 7, "op": "PUT", "type": "todos", "table": "todos", "id": "a", "Id": "a",
+			  "data": {"n": 1, "t": "x"}, "opData": {"t": "\u0078", "n": 1.0}}`,
+			`{"op_id": 41, "op_id": 41, "tx_id": 7, "op": "PUT", "type": "todos", "id": "a", "opData": null, "data": {"n": 1, "t": "x"}}`,
+		},
+		"PATCH without data": {
+			`{"op_id": 0, "op": "PATCH", "type": "todos", "id": ""}`,
+			`{"op_id": 0, "op": "PATCH", "type": "todos", "id": "", "data": {}}`,
+			`{"op_id": -0, "op": "patch", "type": "todos", "id": "", "data": null}`,
+			`{"op_id": 0e999999999999, "tx_id": null, "op": 1, "type": "todos", "id": ""}`,
+		},
+		"DELETE of a number": {
+			`{"op": "DELETE", "type": "todos", "id": "12"}`,
+			`{"op": "dElEtE", "type": "todos", "id": 12}`,
+			`{"op": 2, "op_id": null, "type": "todos", "data": {"id": 12}}`,
+			`{"op": 2, "type": "todos", "id": "12", "data": {"id": 12}}`,
+		},
+		"the greatest numbers": {
+			`{"op_id": 9223372036854775807, "tx_id": 9223372036854775807, "op": "DELETE", "type": "t", "id": "a"}`,
+			`{"op_id": 9223372036854775807.0, "tx_id": "9223372036854775807", "op": "DELETE", "type": "t", "id": "a"}`,
+			`{"op_id": 9.223372036854775807e18, "tx_id": 9223372036854775807, "op": "DELETE", "type": "t", "id": "a"}`,
+		},
+	}
+	for name, spellings := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := decode(t, `[`+spellings[0]+`]`)
+			for _, s := range spellings[1:] {
+				if diff := cmp.Diff(want, decode(t, `[`+s+`]`), ignoreRaw); diff != "" {
+					t.Errorf("%s differs from %s (-want +got):\n%s", s, spellings[0], diff)
+				}
+			}
+		})
+	}
+}
+
+func TestDecodeGroupsConsecutiveTxIDs(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		txIDs []string // of the entries, in order
+		want  []uploads.Transaction
+	}{
+		"one transaction":      {[]string{"7", "7", "7"}, txs(tx(7, 3))},
+		"neighbours":           {[]string{"7", "7", "8"}, txs(tx(7, 2), tx(8, 1))},
+		"spelled differently":  {[]string{"7", "7.0", `"7"`}, txs(tx(7, 3))},
+		"0 is a tx_id":         {[]string{"0", "0"}, txs(tx(0, 2))},
+		"apart, so not one":    {[]string{"7", "8", "7"}, txs(tx(7, 1), tx(8, 1), tx(7, 1))},
+		"none":                 {[]string{"", ""}, txs(tx(-1, 1), tx(-1, 1))},
+		"null is none":         {[]string{"null", "null"}, txs(tx(-1, 1), tx(-1, 1))},
+		"none between the two": {[]string{"7", "", "7"}, txs(tx(7, 1), tx(-1, 1), tx(7, 1))},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var entries []string
+			for _, id := range tt.txIDs {
+				entry := `{"op": "DELETE", "type": "t", "id": "a"}`
+				if id != "" {
+					entry = `{"tx_id": ` + id + `, "op": "DELETE", "type": "t", "id": "a"}`
+				}
+				entries = append(entries, entry)
+			}
+			got := decode(t, `[`+strings.Join(entries, ",")+`]`)
+			want := &uploads.Upload{Transactions: tt.want, Operations: len(entries)}
+			if diff := cmp.Diff(want, got, ignoreRaw, cmpopts.IgnoreFields(uploads.Operation{}, "Fingerprint")); diff != "" {
+				t.Errorf("tx_ids %q (-want +got):\n%s", tt.txIDs, diff)
+			}
+		})
+	}
+}
+
+func txs(list ...uploads.Transaction) []uploads.Transaction { return list }
+
+// tx is a client transaction of n deletions.
+func tx(id int64, n int) uploads.Transaction {
+	tx := uploads.Transaction{TxID: id}
+	for range n {
+		tx.Operations = append(tx.Operations, uploads.Operation{Kind: uploads.Delete, Table: "t", ID: "a", OpID: -1})
+	}
+	return tx
+}
+
+func TestDecodeAcceptsAnUploadWithoutOperations(t *testing.T) {
+	t.Parallel()
+	noTransactions := &uploads.Upload{ClientID: "c", ExactlyOnce: true}
+	tests := map[string]*uploads.Upload{
+		`{"client_id": "c", "crud": []}`:         noTransactions,
+		`{"client_id": "c", "transactions": []}`: noTransactions,
+		`[]`:                                     {},
+		`{"client_id": "c", "transactions": [{"transaction_id": 3, "crud": []}, {"crud": []}]}`: {
+			ClientID: "c", ExactlyOnce: true, Transactions: txs(tx(3, 0), tx(-1, 0)),
+		},
+	}
+	for body, want := range tests {
+		got := decode(t, body)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("Decode(%s) (-want +got):\n%s", body, diff)
+		}
+		if got.FirstOpID() != -1 || got.LastOpID() != -1 {
+			t.Errorf("Decode(%s): first and last op id are %d and %d, want -1", body, got.FirstOpID(), got.LastOpID())
+		}
+	}
+}
+
+func TestFirstAndLastOpIDPassOverEmptyTransactions(t *testing.T) {
+	t.Parallel()
+	up := decode(t, `{"transactions": [{"crud": []}, {"crud": [`+entry41+`,`+entry42+`]}, {"crud": [`+entry43+`]}, {"crud": []}]}`)
+	if first, last := up.FirstOpID(), up.LastOpID(); first != 41 || last != 43 {
+		t.Errorf("first and last op id are %d and %d, want 41 and 43", first, last)
+	}
+}
+
+func TestDecodeSaysWhetherARedeliveryCanBeRecognised(t *testing.T) {
+	t.Parallel()
+	const withID, withoutID = `{"op_id": 5, "op": "DELETE", "type": "t", "id": "a"}`, `{"op": "DELETE", "type": "t", "id": "a"}`
+	tests := []struct {
+		body string
+		want bool
+	}{
+		{`{"client_id": "c", "crud": [` + withID + `]}`, true},
+		{`{"client_id": "c", "crud": [` + withoutID + `]}`, false},
+		{`{"client_id": "c", "crud": [` + withID + `,` + withoutID + `]}`, false},
+		{`{"crud": [` + withID + `]}`, false},
+		{`[` + withID + `]`, false},
+		{`{"client_id": "c", "transactions": [{"crud": [` + withID + `]}]}`, true},
+		// The client id of an entry does not stand for the envelope's.
+		{`{"crud": [{"client_id": "c", "op_id": 5, "op": "DELETE", "type": "t", "id": "a"}]}`, false},
+		// A digit string is a device's id here, so no op id.
+		{`{"client_id": "c", "crud": [{"client_id": "5", "op": "DELETE", "type": "t", "id": "a"}]}`, false},
+	}
+	for _, tt := range tests {
+		if got := decode(t, tt.body).ExactlyOnce; got != tt.want {
+			t.Errorf("Decode(%s): ExactlyOnce is %v, want %v", tt.body, got, tt.want)
+		}
+	}
+}
+
+func TestDecodeKeepsValuesByteForByte(t *testing.T) {
+	t.Parallel()
+	values := []string{
+		`9007199254740993`, `-9223372036854775808`, `123456789012345678901234567890`,
+		`1.0`, `42.00`, `-0.0`, `1e400`, `1E+400`, `1e-99999999999`, `0.1000`,
+		`true`, `false`, `null`,
+		`""`, `"a\u0000b"`, `"\ud83d\ude00"`, `"😀"`, `"\ud800"`, `"\/\b\f\n\r\t\"\\"`, `"</script>` + "\u2028" + `"`,
+		`{}`, `[]`, `{"a": {"b": [1, 2.0, null]}, "a": 1}`, `[ 1 , "x" , [ ] ]`, `"{\"a\":[1,2]}"`,
+	}
+	for _, v := range values {
+		got := decodeEntry(t, `{"op": "PUT", "type": "t", "id": "a", "data": { "v" : `+v+` }}`)
+		want := []uploads.Field{{Name: "v", Value: json.RawMessage(v)}}
+		if diff := cmp.Diff(want, got.Fields); diff != "" || got.Malformed != "" {
+			t.Errorf("value %s: malformed %q, fields (-want +got):\n%s", v, got.Malformed, diff)
+		}
+	}
+}
+
+func TestDecodeMarksTextThatPostgresCannotHold(t *testing.T) {
+	t.Parallel()
+	const surrogate = `a lone surrogate (\ud800 to \udfff)`
+	tests := map[string]struct {
+		entry string
+		want  uploads.Operation
+	}{
+		"id": {
+			`{"op": "DELETE", "type": "t", "id": "x\ud800"}`,
+			uploads.Operation{Kind: uploads.Delete, Table: "t", ID: `"x\ud800"`, OpID: -1, Malformed: "the id has " + surrogate},
+		},
+		"id in data": {
+			`{"op": "DELETE", "type": "t", "data": {"id": "\udc00"}}`,
+			uploads.Operation{Kind: uploads.Delete, Table: "t", ID: `"\udc00"`, OpID: -1, Malformed: "the id has " + surrogate},
+		},
+		"table": {
+			`{"op": "DELETE", "type": "\ud83dt", "id": "a"}`,
+			uploads.Operation{Kind: uploads.Delete, Table: `"\ud83dt"`, ID: "a", OpID: -1, Malformed: "the table's name has " + surrogate},
+		},
+		"columns": {
+			`{"op": "PATCH", "type": "t", "id": "a", "data": {"\ud801": 1, "\ud800": 2}}`,
+			uploads.Operation{
+				Kind: uploads.Patch, Table: "t", ID: "a", OpID: -1, Malformed: "a column's name has " + surrogate,
+				Fields: []uploads.Field{
+					{Name: `"\ud800"`, Value: json.RawMessage(`2`)},
+					{Name: `"\ud801"`, Value: json.RawMessage(`1`)},
+				},
+			},
+		},
+		// U+0000 is text like any other here: internal/postgres refuses it
+		// where it knows the column.
+		"U+0000 everywhere": {
+			`{"op": "PATCH", "type": "t\u0000", "id": "\u0000", "data": {"\u0000": "\u0000"}}`,
+			uploads.Operation{
+				Kind: uploads.Patch, Table: "t\x00", ID: "\x00", OpID: -1,
+				Fields: []uploads.Field{{Name: "\x00", Value: json.RawMessage(`"\u0000"`)}},
+			},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.want.Raw = json.RawMessage(tt.entry)
+			got := decodeEntry(t, tt.entry)
+			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(uploads.Operation{}, "Fingerprint")); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.entry, diff)
+			}
+		})
+	}
+}
+
+func TestDecodeReadsAnySizeOfTransaction(t *testing.T) {
+	t.Parallel()
+	const n = 10_000
+	up := decode(t, string(queueOf(n)))
+	if len(up.Transactions) != n || up.Operations != n || up.FirstOpID() != 1 || up.LastOpID() != n {
+		t.Errorf("%d transactions of %d operations from %d to %d, want %d of 1 from 1 to %[5]d",
+			len(up.Transactions), up.Operations, up.FirstOpID(), up.LastOpID(), n)
+	}
+}
+
+// nested returns a value of so many levels, with text in the innermost. The
+// way to the next level sorts before its neighbour but comes behind it.
+func nested(levels int, text string) string {
+	open, end := strings.Repeat(`{"b":0,"a":[`, levels/2), strings.Repeat(`]}`, levels/2)
+	return open + `"` + text + `"` + end
+}
+
+func TestDecodeReadsDeeplyNestedValues(t *testing.T) {
+	t.Parallel()
+	// The body's array, the entry and its data take three of 10,000 levels.
+	deep := nested(9_996, "x")
+	got := decodeEntry(t, `{"op": "PUT", "type": "t", "id": "a", "data": {"v": `+deep+`}}`)
+	want := []uploads.Field{{Name: "v", Value: json.RawMessage(deep)}}
+	if diff := cmp.Diff(want, got.Fields); diff != "" {
+		t.Errorf("fields (-want +got):\n%.300s", diff)
+	}
+}
+
+// Not parallel: it counts what the process allocates.
+func TestDecodeTakesNoMoreForDeeplyNestedValues(t *testing.T) {
+	text := strings.Repeat("x", 1<<20)
+	allocated := func(levels int) uint64 {
+		body := []byte(fmt.Sprintf(`[{"op": "PUT", "type": "t", "id": "a", "data": {"v": %s}}]`, nested(levels, text)))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := uploads.Decode(body); err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	flat, deep := allocated(2), allocated(9_000)
+	if deep > 2*flat+16<<20 {
+		t.Errorf("9,000 levels around 1 MiB take %d bytes, 2 levels %d", deep, flat)
+	}
+}
+
+// Comparing every repetition with the first value would take half an hour.
+func TestDecodeReadsRepeatedFieldsInLinearTime(t *testing.T) {
+	t.Parallel()
+	zero := "0." + strings.Repeat("0", 2<<20)
+	repeated := strings.Repeat(`"old": 0, `, 500_000)
+	got := decodeEntry(t, `{"old": `+zero+`, `+repeated+`"op": "DELETE", "type": "t", "id": "a"}`)
+	if want := decodeEntry(t, `{"op": "DELETE", "type": "t", "id": "a"}`); !cmp.Equal(want, got, ignoreRaw) {
+		t.Errorf("(-want +got):\n%s", cmp.Diff(want, got, ignoreRaw))
+	}
+}
