@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -34,10 +35,15 @@ func uploadConnections(url string) int32 {
 
 // openPool makes a pool without connecting: a database that is away at start
 // means "not ready", not an exit.
-func openPool(ctx context.Context, url string, connections int32) (*pgxpool.Pool, error) {
+func openPool(ctx context.Context, url string, connections int32, transactionPool bool) (*pgxpool.Pool, error) {
 	config, err := parseURL(url)
 	if err != nil {
 		return nil, err
+	}
+	if transactionPool {
+		// Nothing may stay prepared on a connection that the next transaction
+		// does not get back.
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
 	}
 	if connections > 0 {
 		config.MaxConns = connections

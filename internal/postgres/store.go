@@ -46,11 +46,11 @@ var _ uploads.Store = (*Store)(nil)
 // Open makes a store. It does not connect: Ready tells whether the database
 // can be used.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	pool, err := openPool(ctx, o.URL, uploadConnections(o.URL))
+	pool, err := openPool(ctx, o.URL, uploadConnections(o.URL), o.TransactionPool)
 	if err != nil {
 		return nil, err
 	}
-	control, err := openPool(ctx, o.URL, controlConnections)
+	control, err := openPool(ctx, o.URL, controlConnections, o.TransactionPool)
 	if err != nil {
 		pool.Close()
 		return nil, err

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"syscall"
+	"time"
+
+	"ferry/internal/config"
+	"ferry/internal/httpapi"
+	"ferry/internal/identity"
+	"ferry/internal/postgres"
+	"ferry/internal/tokens"
+)
+
+func runServe(ctx context.Context, a *app, args []string) error {
+	flags := newFlags(a, "serve", "serve the API, in front of the app's Postgres", config.Usage())
+	if err := parseFlags(flags, args); err != nil {
+		return err
+	}
+	cfg, err := config.LoadServe(a.environ)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(a.stderr, nil))
+	return serve(ctx, cfg, servingOptions{log: log, allowOrigin: originsOf(cfg)})
+}
+
+// servingOptions are what `serve` and `dev` do differently.
+type servingOptions struct {
+	log         *slog.Logger
+	allowOrigin func(origin string) bool
+	// listening is called once requests are answered, with the API's address.
+	listening func(address string) error
+}
+
+// originsOf allows the configured web origins.
+func originsOf(cfg *config.Config) func(string) bool {
+	return func(origin string) bool {
+		return slices.Contains(cfg.CORSOrigins, "*") || slices.Contains(cfg.CORSOrigins, origin)
+	}
+}
+
+// serve serves the API until ctx ends, and then finishes what it has begun.
+func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
+	for _, warning := range cfg.Warnings {
+		o.log.Warn(warning)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{
+		URL:             cfg.Database.URL.Reveal(),
+		TransactionPool: cfg.Database.Pool == config.PoolTransaction,
+		Role:            cfg.Upload.Role,
+		Schemas:         cfg.Upload.Schemas,
+		Tables:          cfg.Upload.Tables,
+		Log:             o.log,
+		Now:             time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := checkStart(ctx, store, o.log); err != nil {
+		return err
+	}
+	handler, err := newAPI(cfg, store, o)
+	if err != nil {
+		return err
+	}
+	return listenAndServe(ctx, cfg, handler, o)
+}
+
+// checkStart refuses to serve with an upload role that could get around the
+// app's policies. A database that is away only means "not ready" for now.
+func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := store.Ready(ctx)
+	if unsafe, ok := errors.AsType[*postgres.UnsafeRoleError](err); ok {
+		return unsafe
+	}
+	if err != nil {
+		log.Warn("uploads cannot be taken yet", slog.Any("error", err))
+	}
+	return nil
+}
+
+func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (http.Handler, error) {
+	issuer, err := newIssuer(cfg, o.log)
+	if err != nil {
+		return nil, err
+	}
+	options := identity.SessionJWTOptions{
+		Key:       []byte(cfg.Session.Key.Reveal()),
+		Issuer:    cfg.Session.Issuer,
+		Audience:  cfg.Session.Audience,
+		UserClaim: cfg.Session.UserClaim,
+		Now:       time.Now,
+	}
+	if issuer != nil {
+		options.IsSyncToken = issuer.Signed
+	}
+	sessions, err := identity.NewSessionJWT(options)
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+	api := httpapi.Options{
+		Sessions:      sessions,
+		Uploaders:     sessions,
+		Store:         store,
+		Ready:         store.Ready,
+		AllowOrigin:   o.allowOrigin,
+		MaxBodyBytes:  cfg.Upload.MaxBodyBytes,
+		MaxOperations: cfg.Upload.MaxOperations,
+		Log:           o.log,
+	}
+	if issuer != nil {
+		api.Tokens = issuer
+		if cfg.Upload.AcceptsSyncToken {
+			syncToken := identity.SyncToken(func(_ context.Context, token string) (json.RawMessage, error) {
+				return issuer.Verify(token)
+			})
+			api.Uploaders = identity.Chain{sessions, syncToken}
+		}
+	}
+	return httpapi.New(api), nil
+}
+
+// newIssuer returns nil where ferry runs without a token key.
+func newIssuer(cfg *config.Config, log *slog.Logger) (*tokens.Issuer, error) {
+	if !cfg.Token.Enabled() {
+		log.Warn("there is no token key: /token answers 404 (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
+		return nil, nil
+	}
+	key, err := tokens.NewHS256Key(cfg.Token.KID, []byte(cfg.Token.Key.Reveal()))
+	if err != nil {
+		return nil, fmt.Errorf("token key: %w", err)
+	}
+	keys, err := tokens.NewKeySet(key)
+	if err != nil {
+		return nil, fmt.Errorf("token key: %w", err)
+	}
+	copies := make([]tokens.ClaimCopy, len(cfg.Token.Claims))
+	for i, c := range cfg.Token.Claims {
+		copies[i] = tokens.ClaimCopy{Name: c.Name, Path: c.Path}
+	}
+	issuer, err := tokens.NewIssuer(tokens.Options{
+		Keys: keys, Audience: cfg.Token.Audience, Issuer: cfg.Token.Issuer, TTL: cfg.Token.TTL,
+		Endpoint: cfg.PowerSyncURL, Claims: copies, Log: log, Now: time.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tokens: %w", err)
+	}
+	return issuer, nil
+}
+
+// drainTimeout is how long requests may finish once ferry is asked to stop: a
+// little longer than an answer may take.
+const drainTimeout = 26 * time.Second
+
+// listenAndServe serves the API and the admin pages until ctx ends.
+func listenAndServe(ctx context.Context, cfg *config.Config, handler http.Handler, o servingOptions) error {
+	api, err := newServer(ctx, "FERRY_LISTEN", cfg.Listen, handler, o.log)
+	if err != nil {
+		return err
+	}
+	defer api.close()
+	admin, err := newServer(ctx, "FERRY_ADMIN_LISTEN", cfg.AdminListen, adminHandler(), o.log)
+	if err != nil {
+		return err
+	}
+	defer admin.close()
+
+	failed := make(chan error, 2)
+	go func() { failed <- api.serve() }()
+	go func() { failed <- admin.serve() }()
+	address := api.listener.Addr().String()
+	o.log.Info("ferry listens", slog.String("version", version),
+		slog.String("address", address), slog.String("admin", admin.listener.Addr().String()))
+	if o.listening != nil {
+		if err := o.listening(address); err != nil {
+			return err
+		}
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	o.log.Info("ferry stops once running requests are answered")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := api.Shutdown(drain); err != nil {
+		return fmt.Errorf("not all requests were answered within %s: %w", drainTimeout, err)
+	}
+	return nil
+}
+
+type listeningServer struct {
+	*http.Server
+	listener net.Listener
+}
+
+// newServer listens on the address that the variable gives.
+func newServer(ctx context.Context, variable, address string, handler http.Handler, log *slog.Logger) (*listeningServer, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another program listens on %s: stop it, or choose another address (%s)", address, variable)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return &listeningServer{
+		listener: listener,
+		Server: &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       30 * time.Second, // a phone on a slow line
+			WriteTimeout:      60 * time.Second,
+			IdleTimeout:       120 * time.Second,
+			MaxHeaderBytes:    32 << 10,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+	}, nil
+}
+
+// close ends the server with its open requests, also before serve was called.
+func (s *listeningServer) close() {
+	_ = s.Close()
+	_ = s.listener.Close()
+}
+
+func (s *listeningServer) serve() error {
+	if err := s.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", s.listener.Addr(), err)
+	}
+	return nil
+}
+
+// adminHandler serves profiles, on an address that only the operator reaches.
+func adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}

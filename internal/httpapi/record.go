@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+)
+
+// facts are what the log tells of a request beside its route and status.
+type facts struct {
+	attrs []slog.Attr
+	err   error // why the answer is a problem, the cause included
+}
+
+func (f *facts) add(attrs ...slog.Attr) { f.attrs = append(f.attrs, attrs...) }
+
+type factsKey struct{}
+
+// factsOf returns the facts of the request that ctx belongs to. It must come
+// through record.
+func factsOf(ctx context.Context) *facts { return ctx.Value(factsKey{}).(*facts) }
+
+// record writes one log record per request, whatever answers it: a handler, the
+// router, or a middleware. It names the route and not the path, into which
+// clients put what they like.
+func (s *server) record(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		f := &facts{}
+		out := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		next.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), factsKey{}, f)))
+		s.log(r, out.Status(), time.Since(started), f)
+	})
+}
+
+func (s *server) log(r *http.Request, status int, took time.Duration, f *facts) {
+	route := chi.RouteContext(r.Context()).RoutePattern()
+	attrs := append([]slog.Attr{
+		slog.String("method", r.Method),
+		slog.String("route", route),
+		slog.Int("status", status),
+		slog.Float64("ms", float64(took.Microseconds())/1000),
+	}, f.attrs...)
+	if f.err != nil {
+		attrs = append(attrs, slog.String("error", f.err.Error()))
+	}
+	s.Log.LogAttrs(r.Context(), levelOf(route, status), "request", attrs...)
+}
+
+// levelOf keeps the level of errors for defects: what a 503 is about passes, or
+// whoever caused it has logged it.
+func levelOf(route string, status int) slog.Level {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		return slog.LevelWarn
+	case status >= http.StatusInternalServerError:
+		return slog.LevelError
+	case route == healthPath, route == readyPath: // asked every few seconds
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
