@@ -70,12 +70,37 @@ CREATE TABLE ferry.timeouts (
     PRIMARY KEY (user_id, client_id, delivery)
 );
 
--- record notes decisions. first and last bound the op ids in entries.
+-- remember writes the decisions of a client that its progress row is too small
+-- for: a large upload's at once, the row's own once they have grown too many.
+-- +goose StatementBegin
+CREATE FUNCTION ferry.remember(p ferry.progress, p_first bigint, p_last bigint, p_entries bytea) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO ferry.history (user_id, client_id, seq, first_op_id, last_op_id, entries)
+    VALUES (p.user_id, p.client_id, p.operations, p_first, p_last, p_entries);
+
+    -- Forget what is older than a day and further back than the last thousand
+    -- operations; a few rows at a time, so that no upload pays for a backlog.
+    DELETE FROM ferry.history
+    WHERE user_id = p.user_id AND client_id = p.client_id
+      AND seq IN (
+          SELECT h.seq FROM ferry.history h
+          WHERE h.user_id = p.user_id AND h.client_id = p.client_id
+            AND h.seq <= p.operations - 1000
+          ORDER BY h.seq
+          LIMIT 8)
+      AND created_at < now() - interval '1 day';
+END
+$$;
+-- +goose StatementEnd
+
+-- record notes decisions. p_first and p_last bound the op ids in p_entries.
+-- Only where all op ids are above p_above; it reports whether they are.
 -- +goose StatementBegin
 CREATE FUNCTION ferry.record(
     p_user text, p_client text, p_first bigint, p_last bigint,
-    p_entries bytea, p_operations integer
-) RETURNS void
+    p_entries bytea, p_operations integer, p_above bigint
+) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- The row stays under a kilobyte: measured, a larger one slows small uploads.
@@ -89,32 +114,19 @@ BEGIN
         recent       = CASE WHEN large THEN recent ELSE recent || p_entries END,
         recent_first = CASE WHEN large THEN recent_first ELSE least(recent_first, p_first) END,
         updated_at   = now()
-    WHERE user_id = p_user AND client_id = p_client
-    RETURNING * INTO STRICT p;
-
+    WHERE user_id = p_user AND client_id = p_client AND last_op_id < p_above
+    RETURNING * INTO p;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     IF large THEN
-        INSERT INTO ferry.history (user_id, client_id, seq, first_op_id, last_op_id, entries)
-        VALUES (p_user, p_client, p.operations, p_first, p_last, p_entries);
+        PERFORM ferry.remember(p, p_first, p_last, p_entries);
     ELSIF octet_length(p.recent) > max_recent THEN
-        INSERT INTO ferry.history (user_id, client_id, seq, first_op_id, last_op_id, entries)
-        VALUES (p_user, p_client, p.operations, p.recent_first, p.last_op_id, p.recent);
+        PERFORM ferry.remember(p, p.recent_first, p.last_op_id, p.recent);
         UPDATE ferry.progress SET recent = '', recent_first = NULL
         WHERE user_id = p_user AND client_id = p_client;
-    ELSE
-        RETURN;
     END IF;
-
-    -- Forget what is older than a day and further back than the last thousand
-    -- operations; a few rows at a time, so that no upload pays for a backlog.
-    DELETE FROM ferry.history
-    WHERE user_id = p_user AND client_id = p_client
-      AND seq IN (
-          SELECT h.seq FROM ferry.history h
-          WHERE h.user_id = p_user AND h.client_id = p_client
-            AND h.seq <= p.operations - 1000
-          ORDER BY h.seq
-          LIMIT 8)
-      AND created_at < now() - interval '1 day';
+    RETURN true;
 END
 $$;
 -- +goose StatementEnd
@@ -130,25 +142,21 @@ CREATE FUNCTION ferry.advance(
 ) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM FROM ferry.progress
-    WHERE user_id = p_user AND client_id = p_client AND last_op_id < p_first
-    FOR UPDATE;
-    IF NOT FOUND THEN
+    IF NOT ferry.record(p_user, p_client, p_first, p_last, p_entries, p_operations, p_first) THEN
         INSERT INTO ferry.progress (user_id, client_id, last_op_id)
-        VALUES (p_user, p_client, p_last)
+        VALUES (p_user, p_client, -1)
         ON CONFLICT DO NOTHING;
-        IF NOT FOUND THEN
+        IF NOT FOUND OR NOT ferry.record(p_user, p_client, p_first, p_last, p_entries, p_operations, p_first) THEN
             RAISE EXCEPTION 'these operations may have been seen before' USING ERRCODE = 'FE001';
         END IF;
     END IF;
-    IF EXISTS (
+    IF p_first_tx IS NOT NULL AND EXISTS (
         SELECT FROM ferry.rejections
         WHERE user_id = p_user AND client_id = p_client AND tx_id = p_first_tx
           AND last_op_id < p_first AND state <> 'replayed')
     THEN
         RAISE EXCEPTION 'this continues a rejected transaction' USING ERRCODE = 'FE001';
     END IF;
-    PERFORM ferry.record(p_user, p_client, p_first, p_last, p_entries, p_operations);
 END
 $$;
 -- +goose StatementEnd
@@ -193,13 +201,15 @@ END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION ferry.existing_rows(regclass, name, text[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ferry.remember(ferry.progress, bigint, bigint, bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ferry.advance(text, text, bigint, bigint, bytea, integer, bigint) FROM PUBLIC;
 
 -- +goose Down
 DROP FUNCTION ferry.existing_rows(regclass, name, text[]);
 DROP FUNCTION ferry.advance(text, text, bigint, bigint, bytea, integer, bigint);
-DROP FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer);
+DROP FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer, bigint);
+DROP FUNCTION ferry.remember(ferry.progress, bigint, bigint, bytea);
 DROP TABLE ferry.timeouts;
 DROP TABLE ferry.rejections;
 DROP TABLE ferry.history;

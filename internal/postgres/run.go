@@ -31,6 +31,9 @@ type run struct {
 	// noUpsert are the tables (by oid) where INSERT … ON CONFLICT was refused
 	// for its form.
 	noUpsert map[uint32]bool
+	// wasReset is whether a transaction with resetSQL was committed: a rollback
+	// would have undone it.
+	wasReset bool
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
 	relaxed bool
@@ -102,6 +105,7 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 
 	err := r.repeatedly(ctx, func() error { return r.session.exchange(ctx, queries...) })
 	if err == nil {
+		r.wasReset = true
 		return nil, nil
 	}
 	failed, answered := errors.AsType[*queryError](err)

@@ -168,9 +168,14 @@ func (r *run) try(ctx context.Context, txs []*transaction) (*obstacle, error) {
 	return o, nil
 }
 
-// fanOut is into how many parts transactions are split where any of them may
+// fanOut is into how many parts n transactions are split where any of them may
 // be in the way: measured best, from one to two hundred culprits in a thousand.
-const fanOut = 8
+func fanOut(n int) int {
+	if n > 128 {
+		return 32
+	}
+	return 6
+}
 
 // settleParts settles what ran before the error, what may have caused it, and
 // the rest, in order.
@@ -180,7 +185,7 @@ func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) 
 	last := slices.Index(txs, ops[o.last].tx)
 	parts := [][]*transaction{txs[:first], txs[first : last+1], txs[last+1:]}
 	if last-first+1 == len(txs) || r.hurried() {
-		parts = slices.Collect(slices.Chunk(txs, (len(txs)+fanOut-1)/fanOut))
+		parts = slices.Collect(slices.Chunk(txs, (len(txs)-1)/fanOut(len(txs))+1))
 	}
 	for _, part := range parts {
 		if err := r.settle(ctx, part); err != nil {

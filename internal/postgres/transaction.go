@@ -54,7 +54,7 @@ SELECT set_config('role', $1, true),
 const advanceSQL = `SELECT ferry.advance($1, $2, $3, $4, $5, $6, $7)`
 
 // recordSQL notes decisions in the client's history.
-const recordSQL = `SELECT ferry.record($1, $2, $3, $4, $5, $6)`
+const recordSQL = `SELECT ferry.record($1, $2, $3, $4, $5, $6, 9223372036854775807)`
 
 // ensureProgressSQL and lockProgressSQL make a redelivery wait for the first
 // delivery; what they read then is final.
@@ -87,7 +87,11 @@ func (r *run) begin() []query {
 	if r.relaxed {
 		commits = "relaxed"
 	}
-	return []query{{sql: resetSQL}, {sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
+	queries := []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
+	if r.wasReset {
+		return queries
+	}
+	return append([]query{{sql: resetSQL}}, queries...)
 }
 
 func (r *run) commit() query { return query{sql: commitSQL, tag: commitSQL} }
