@@ -78,7 +78,7 @@ func TestUploadOutcomes(t *testing.T) {
 		},
 		{
 			name: "too many operations", body: puts(testMaxOperations + 1),
-			want: tooLarge("the request has 6 operations, at most 5 may come in several transactions: send smaller batches"),
+			want: tooLarge("the request has over 5 operations, which may only come in a single transaction: send smaller batches"),
 		},
 		{
 			name: "not JSON by its Content-Type", body: puts(1), edits: []edit{header("Content-Type", "text/plain;charset=UTF-8")},

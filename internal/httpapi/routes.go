@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -73,12 +74,16 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, f *facts) error 
 		return err
 	}
 	defer release()
-	up, err := uploads.Decode(body)
+	up, err := uploads.DecodeAtMost(body, s.MaxOperations)
+	if errors.Is(err, uploads.ErrTooManyOperations) {
+		return s.tooLarge(fmt.Sprintf("the request has over %d operations, which may only come in a single transaction: send smaller batches",
+			s.MaxOperations))
+	}
 	if err != nil {
 		return err
 	}
 	f.add(slog.String("client", up.ClientID), slog.Int("operations", up.Operations))
-	if err := s.checkUpload(up, p); err != nil {
+	if err := checkUser(up, p); err != nil {
 		return err
 	}
 	result, err := s.Store.Apply(r.Context(), uploads.Caller{UserID: p.UserID, Claims: p.Claims}, up)
@@ -90,15 +95,10 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, f *facts) error 
 	return writeJSON(w, http.StatusOK, result)
 }
 
-func (s *server) checkUpload(up *uploads.Upload, p *identity.Principal) error {
-	if up.UserID != "" && up.UserID != p.UserID {
+func checkUser(up *uploads.Upload, p *identity.Principal) error {
+	if up.NamesUser && up.UserID != p.UserID {
 		return fault.New(fault.WrongUser,
 			"these operations were queued by another user: keep them until that user has signed in again")
-	}
-	// A single client transaction cannot be cut, so it has no limit.
-	if up.Operations > s.MaxOperations && len(up.Transactions) > 1 {
-		return s.tooLarge(fmt.Sprintf("the request has %d operations, at most %d may come in several transactions: send smaller batches",
-			up.Operations, s.MaxOperations))
 	}
 	return nil
 }

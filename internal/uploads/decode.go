@@ -2,8 +2,10 @@ package uploads
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,11 +23,19 @@ const maxClientID = 200
 //
 // Its errors are *fault.Error with code fault.InvalidRequest: the client's
 // code is wrong, and the detail names the entry.
-func Decode(body []byte) (*Upload, error) {
+func Decode(body []byte) (*Upload, error) { return DecodeAtMost(body, math.MaxInt) }
+
+// ErrTooManyOperations is the error of DecodeAtMost for what goes beyond it.
+var ErrTooManyOperations = errors.New("more operations than one request of several client transactions may have")
+
+// DecodeAtMost is Decode for at most so many operations, where they belong to
+// more than one client transaction: a single one cannot be cut by the client.
+// It stops reading there.
+func DecodeAtMost(body []byte, operations int) (*Upload, error) {
 	if !utf8.Valid(body) {
 		return nil, invalid("the body is not UTF-8")
 	}
-	d := &decoder{body: body, dec: newJSONDecoder(body)}
+	d := &decoder{body: body, dec: newJSONDecoder(body), limit: operations}
 	up := &Upload{}
 	if err := d.upload(up); err != nil {
 		return nil, err
@@ -40,6 +50,7 @@ func Decode(body []byte) (*Upload, error) {
 type decoder struct {
 	body    []byte
 	dec     *jsontext.Decoder
+	limit   int               // of entries in more than one transaction
 	entries int               // read so far
 	names   map[string]string // one string per distinct name, by its JSON text
 	columns []Field           // of the present entry
@@ -94,7 +105,16 @@ func (d *decoder) envelope(up *Upload) error {
 	case !seen.operations.set:
 		return invalid(`the body has no operations: send them as "crud", in queue order`)
 	case seen.clientID.set:
-		return checkClientID(up.ClientID)
+		err = checkClientID(up.ClientID)
+	}
+	up.NamesUser = seen.userID.set
+	return err
+}
+
+// checkCount is called with the number of transactions read so far.
+func (d *decoder) checkCount(transactions int) error {
+	if d.entries > d.limit && transactions > 1 {
+		return ErrTooManyOperations
 	}
 	return nil
 }

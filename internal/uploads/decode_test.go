@@ -2,6 +2,7 @@ package uploads_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -80,7 +81,7 @@ func TestDecodeReadsEveryEnvelope(t *testing.T) {
 	t.Parallel()
 	grouped := `[{"transaction_id": 7, "crud": [` + entry41 + `,` + entry42 + `]}, {"crud": [` + entry43 + `]}]`
 	withoutClient := func(up *uploads.Upload) { up.ClientID, up.ExactlyOnce = "", false }
-	withUser := func(up *uploads.Upload) { up.UserID = "ann" }
+	withUser := func(up *uploads.Upload) { up.UserID, up.NamesUser = "ann", true }
 	same := func(*uploads.Upload) {}
 	tests := map[string]struct {
 		body   string
@@ -247,17 +248,17 @@ func TestDecodeAcceptsAnUploadWithoutOperations(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Decode(%s) (-want +got):\n%s", body, diff)
 		}
-		if got.FirstOpID() != -1 || got.LastOpID() != -1 {
-			t.Errorf("Decode(%s): first and last op id are %d and %d, want -1", body, got.FirstOpID(), got.LastOpID())
+		if last := got.LastOpID(); last != -1 {
+			t.Errorf("Decode(%s): the last op id is %d, want -1", body, last)
 		}
 	}
 }
 
-func TestFirstAndLastOpIDPassOverEmptyTransactions(t *testing.T) {
+func TestLastOpIDPassesOverEmptyTransactions(t *testing.T) {
 	t.Parallel()
 	up := decode(t, `{"transactions": [{"crud": []}, {"crud": [`+entry41+`,`+entry42+`]}, {"crud": [`+entry43+`]}, {"crud": []}]}`)
-	if first, last := up.FirstOpID(), up.LastOpID(); first != 41 || last != 43 {
-		t.Errorf("first and last op id are %d and %d, want 41 and 43", first, last)
+	if last := up.LastOpID(); last != 43 {
+		t.Errorf("the last op id is %d, want 43", last)
 	}
 }
 
@@ -359,9 +360,9 @@ func TestDecodeReadsAnySizeOfTransaction(t *testing.T) {
 	t.Parallel()
 	const n = 10_000
 	up := decode(t, string(queueOf(n)))
-	if len(up.Transactions) != n || up.Operations != n || up.FirstOpID() != 1 || up.LastOpID() != n {
-		t.Errorf("%d transactions of %d operations from %d to %d, want %d of 1 from 1 to %[5]d",
-			len(up.Transactions), up.Operations, up.FirstOpID(), up.LastOpID(), n)
+	if len(up.Transactions) != n || up.Operations != n || up.LastOpID() != n {
+		t.Errorf("%d operations in %d transactions up to op id %d, want %d of each",
+			up.Operations, len(up.Transactions), up.LastOpID(), n)
 	}
 }
 
@@ -410,5 +411,19 @@ func TestDecodeReadsRepeatedFieldsInLinearTime(t *testing.T) {
 	got := decodeEntry(t, `{"old": `+zero+`, `+repeated+`"op": "DELETE", "type": "t", "id": "a"}`)
 	if want := decodeEntry(t, `{"op": "DELETE", "type": "t", "id": "a"}`); !cmp.Equal(want, got, ignoreRaw) {
 		t.Errorf("(-want +got):\n%s", cmp.Diff(want, got, ignoreRaw))
+	}
+}
+
+func TestDecodeStopsAtTheLimitOfOperations(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]error{
+		`[` + entry41 + `,` + entry42 + `]`:                                                        nil,
+		`[` + entry41 + `,` + entry42 + `,` + entry43 + `]`:                                        uploads.ErrTooManyOperations,
+		`{"transactions":[{"crud":[` + entry41 + `,` + entry42 + `,` + entry43 + `]}]}`:            nil, // cannot be cut
+		`{"transactions":[{"crud":[` + entry41 + `,` + entry42 + `]},{"crud":[` + entry43 + `]}]}`: uploads.ErrTooManyOperations,
+	} {
+		if _, err := uploads.DecodeAtMost([]byte(body), 2); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", body, err, want)
+		}
 	}
 }

@@ -50,7 +50,10 @@ func encode(up *uploads.Upload) []byte {
 	if up.ClientID != "" {
 		b = fmt.Appendf(b, `"client_id":%s,`, quote(up.ClientID))
 	}
-	b = fmt.Appendf(b, `"user_id":%s,"transactions":[`, quote(up.UserID))
+	if up.NamesUser {
+		b = fmt.Appendf(b, `"user_id":%s,`, quote(up.UserID))
+	}
+	b = append(b, `"transactions":[`...)
 	for i, tx := range up.Transactions {
 		b = append(b, separator(i)...)
 		b = fmt.Appendf(b, `{"transaction_id":%s,"crud":[`, idOrNull(tx.TxID))

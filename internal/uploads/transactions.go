@@ -14,7 +14,7 @@ func (d *decoder) entryList() (txs []Transaction, text []byte, err error) {
 		} else {
 			txs = append(txs, Transaction{TxID: txID, Operations: []Operation{op}})
 		}
-		return nil
+		return d.checkCount(len(txs))
 	})
 	return txs, text, err
 }
@@ -25,7 +25,10 @@ func (d *decoder) transactionList() (txs []Transaction, text []byte, err error) 
 	text, err = d.array(func() error {
 		tx, err := d.transaction(len(txs))
 		txs = append(txs, tx)
-		return err
+		if err != nil {
+			return err
+		}
+		return d.checkCount(len(txs))
 	})
 	return txs, text, err
 }

@@ -76,7 +76,9 @@ type Upload struct {
 	ClientID string
 	// UserID is whom the client believes these operations belong to; empty
 	// where the request did not say.
-	UserID       string
+	UserID string
+	// NamesUser is whether the request said whom they belong to.
+	NamesUser    bool
 	Transactions []Transaction
 	// ExactlyOnce is whether a redelivery can be recognised: the request has a
 	// client id, and every operation an op id.
