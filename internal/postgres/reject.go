@@ -182,9 +182,27 @@ func (r *run) result(ctx context.Context, txs []*transaction) (*uploads.Result, 
 			rejection = uploads.Rejection{ID: id.String(), State: uploads.Discarded}
 			rejection.Code, rejection.Message = uploads.CodeInternalError, "this rejection is no longer stored"
 		}
+		stored[id] = rejection
 		result.Rejected = append(result.Rejected, rejection)
 	}
+	result.Outcomes = outcomes(txs, stored)
 	return result, nil
+}
+
+// outcomes tells what became of each client transaction.
+func outcomes(txs []*transaction, stored map[uuid]uploads.Rejection) []uploads.Outcome {
+	list := make([]uploads.Outcome, len(txs))
+	for i, tx := range txs {
+		list[i].Decided = tx.firstOpen() == nil
+		if len(tx.rejections) > 0 {
+			if rejection, ok := stored[tx.rejections[0]]; ok {
+				list[i].Rejection = &rejection
+			} else {
+				list[i].Decided = false // it is, but why is not known here
+			}
+		}
+	}
+	return list
 }
 
 func (r *run) rejections(ctx context.Context, ids []uuid) (map[uuid]uploads.Rejection, error) {

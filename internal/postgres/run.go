@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -73,11 +74,12 @@ func (r *run) applyInParts(ctx context.Context, o *obstacle) (*uploads.Result, e
 	if o.apart && len(txs) > 1 {
 		settle = func() error { return r.settleParts(ctx, txs, o) }
 	}
-	if err := settle(); err != nil {
-		return nil, err
-	}
+	settled := settle()
 	if err := r.makeDurable(ctx); err != nil {
-		return nil, err
+		return nil, cmp.Or(settled, err)
+	}
+	if settled != nil {
+		return &uploads.Result{Outcomes: outcomes(txs, nil)}, settled
 	}
 	return r.result(ctx, txs)
 }

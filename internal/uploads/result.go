@@ -10,6 +10,15 @@ type Result struct {
 	Duplicates  int         `json:"duplicates"` // took effect by an earlier delivery
 	Ignored     int         `json:"ignored"`    // PATCH or DELETE that matched no row
 	Rejected    []Rejection `json:"rejected"`   // one per rejected client transaction
+	// Outcomes has one element per client transaction, in order; nil where all
+	// were accepted.
+	Outcomes []Outcome `json:"-"`
+}
+
+// Outcome is what became of a client transaction.
+type Outcome struct {
+	Decided   bool
+	Rejection *Rejection // the first that its operations belong to; nil if accepted
 }
 
 // State is what became of a rejection.

@@ -120,6 +120,7 @@ type Store interface {
 	// Apply decides every operation of u and returns once that is durable.
 	// Each is applied once, found to be applied before, ignored, or stored as
 	// rejected. An error is a *fault.Error; operations that were decided
-	// before it stay so, and a redelivery finds them.
+	// before it stay so, and a redelivery finds them. The result beside an
+	// error is nil, or has only Outcomes, without rejections.
 	Apply(ctx context.Context, caller Caller, u *Upload) (*Result, error)
 }
