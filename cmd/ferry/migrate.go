@@ -46,6 +46,7 @@ Usage: ferry migrate up|down|status [FLAGS]
 func runMigrateUp(ctx context.Context, a *app, args []string) error {
 	flags := newFlags(a, "migrate up", "bring schema ferry up to this version; make the roles that serving needs", migrateMore)
 	grantTo := flags.String("grant-to", "", "let this login `ROLE`, the one in DATABASE_URL, serve: make it a member of ferry_service and of the upload role")
+	supabase := flags.Bool("supabase-helpers", false, "make auth.uid(), auth.jwt(), auth.role() and auth.email(), for policies written for Supabase, where there is no schema auth")
 	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
@@ -63,7 +64,25 @@ func runMigrateUp(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	fmt.Fprintln(a.stdout, "schema ferry is up to date")
+	if *supabase {
+		if err := addSupabaseHelpers(ctx, a, m); err != nil {
+			return err
+		}
+	}
 	return warnOfPublications(ctx, a, m)
+}
+
+func addSupabaseHelpers(ctx context.Context, a *app, m *postgres.Migrator) error {
+	made, err := m.AddSupabaseHelpers(ctx)
+	if err != nil {
+		return err
+	}
+	if !made {
+		fmt.Fprintln(a.stdout, "schema auth is there already: its functions stay as they are")
+		return nil
+	}
+	fmt.Fprintln(a.stdout, "made auth.uid(), auth.jwt(), auth.role() and auth.email()")
+	return nil
 }
 
 // warnOfPublications shows what keeps schema ferry from being replicated.

@@ -28,8 +28,13 @@ type table struct {
 	// refusal says why this table takes no uploads; empty if it does.
 	refusal string
 
-	columns map[string]*column
-	id      *column // nil where there is no id column
+	columns map[string]*column // by the client's name
+	id      *column            // nil where there is no id column
+	uniques []uniqueIndex
+
+	// What ferry.tables says of this client table.
+	putAbsentNull, dropUnknown bool
+	stamps                     []stamp
 
 	canInsert, canDelete bool
 	// idArbiter is whether ON CONFLICT (id) finds a unique index.
@@ -43,13 +48,33 @@ type table struct {
 	statementTriggers bool
 }
 
+// uniqueIndex is a unique index on one column alone.
+type uniqueIndex struct {
+	column, name string
+	arbiter      bool // whether ON CONFLICT may use it
+}
+
+// setID makes c the id column; nil for none.
+func (t *table) setID(c *column) {
+	t.id, t.idArbiter, t.idIndexes = c, false, nil
+	for _, u := range t.uniques {
+		if c != nil && u.column == c.name {
+			t.idIndexes = append(t.idIndexes, u.name)
+			t.idArbiter = t.idArbiter || u.arbiter
+		}
+	}
+}
+
 // column is one column of a table.
 type column struct {
 	name           string
+	client         string // the client's name for it
 	sql            string // quoted
+	notNull        bool
 	typ            *dataType
 	generated      bool // GENERATED ALWAYS AS (…): never written
 	identityAlways bool // GENERATED ALWAYS AS IDENTITY
+	hexBytea       bool // bytea comes as bare hex
 	canSelect      bool
 	canInsert      bool
 	canUpdate      bool
@@ -85,7 +110,7 @@ ORDER BY array_position($1, n.nspname), c.relname`
 
 // columnsSQL lists the columns of tables. $1: table oids, $2: role.
 const columnsSQL = `
-SELECT a.attrelid, a.attname, a.atttypid, a.attgenerated <> '', a.attidentity = 'a',
+SELECT a.attrelid, a.attname, a.atttypid, a.attnotnull, a.attgenerated <> '', a.attidentity = 'a',
        has_column_privilege($2, a.attrelid, a.attnum, 'SELECT'),
        has_column_privilege($2, a.attrelid, a.attnum, 'INSERT'),
        has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE')
@@ -171,7 +196,11 @@ func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now 
 }
 
 func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, error) {
-	tables, err := readTables(ctx, tx, o)
+	settings, err := readSettings(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := readTables(ctx, tx, o, settings)
 	if err != nil {
 		return nil, err
 	}
@@ -189,15 +218,23 @@ func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, er
 	}
 	c := &catalog{tables: make(map[string]*table, len(tables))}
 	for _, t := range tables {
-		if _, shadowed := c.tables[t.name]; !shadowed {
+		t.setID(t.columns["id"])
+		if _, shadowed := c.tables[t.name]; !shadowed && slices.Contains(o.schemas, t.schema) {
 			c.tables[t.name] = t
 		}
+	}
+	for _, s := range settings {
+		c.tables[s.ClientName] = s.apply(tables)
 	}
 	return c, nil
 }
 
-func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions) ([]*table, error) {
-	rows, err := tx.Query(ctx, tablesSQL, o.schemas, o.role)
+func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*tableSettings) ([]*table, error) {
+	schemas := slices.Clone(o.schemas)
+	for _, s := range settings {
+		schemas = append(schemas, s.SchemaName)
+	}
+	rows, err := tx.Query(ctx, tablesSQL, schemas, o.role)
 	if err != nil {
 		return nil, err
 	}
@@ -241,10 +278,10 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 	var oid, typeOID uint32
 	var c column
 	_, err = pgx.ForEachRow(rows,
-		[]any{&oid, &c.name, &typeOID, &c.generated, &c.identityAlways, &c.canSelect, &c.canInsert, &c.canUpdate},
+		[]any{&oid, &c.name, &typeOID, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canInsert, &c.canUpdate},
 		func() error {
 			added := c
-			added.sql = pgx.Identifier{added.name}.Sanitize()
+			added.client, added.sql = added.name, pgx.Identifier{added.name}.Sanitize()
 			tables[oid].columns[added.name] = &added
 			typeOf[&added] = typeOID
 			return nil
@@ -261,9 +298,6 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 			return fmt.Errorf("column %s: no type with oid %d", c.name, oid)
 		}
 	}
-	for _, t := range tables {
-		t.id = t.columns["id"]
-	}
 	return nil
 }
 
@@ -276,10 +310,7 @@ func readIDIndexes(ctx context.Context, tx pgx.Tx, tables map[uint32]*table, oid
 	var column, index string
 	var immediate bool
 	_, err = pgx.ForEachRow(rows, []any{&oid, &column, &index, &immediate}, func() error {
-		if t := tables[oid]; t.id != nil && t.id.name == column {
-			t.idIndexes = append(t.idIndexes, index)
-			t.idArbiter = t.idArbiter || immediate
-		}
+		tables[oid].uniques = append(tables[oid].uniques, uniqueIndex{column, index, immediate})
 		return nil
 	})
 	return err

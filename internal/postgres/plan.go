@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -115,6 +117,9 @@ func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []u
 		arrays: make([]textArray, len(columns)+1),
 		seen:   make(map[string]struct{}, hint),
 	}
+	if kind == uploads.Put {
+		s.shape.absent = t.absent(columns)
+	}
 	for i := range s.arrays {
 		s.arrays[i] = newTextArray(24 * hint)
 	}
@@ -122,6 +127,11 @@ func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []u
 	p.steps = append(p.steps, s)
 	return s
 }
+
+// maxRowBytes is the largest row that the PowerSync Service replicates.
+//
+// Source: PowerSync documentation, "Performance and Limits".
+const maxRowBytes = 15 << 20
 
 // append adds op's row to the arrays, or nothing if one of its values cannot
 // be converted.
@@ -131,20 +141,33 @@ func (s *step) append(ref int, op *uploads.Operation, id string) *uploads.Refusa
 		marks[i] = len(s.arrays[i].buf)
 	}
 	s.arrays[0].addText(id)
-	next := 0
+	next, size := 0, len(id)
 	for i, c := range s.shape.columns {
-		for op.Fields[next].Name != c.name {
+		for op.Fields[next].Name != c.client {
 			next++ // a column that is left out of writes
 		}
 		if err := s.appendColumn(i, c, op.Fields[next].Value); err != nil {
-			for j := 0; j <= i; j++ {
-				s.arrays[j].drop(marks[j])
-			}
+			s.drop(marks[:i+1])
 			return conversionRefusal(err, c.name)
+		}
+		size += len(s.arrays[i+1].buf) - marks[i+1]
+	}
+	if size > maxRowBytes {
+		s.drop(marks)
+		return &uploads.Refusal{
+			Code:    uploads.CodeTooLarge,
+			Message: fmt.Sprintf("the row has over %d bytes, more than the PowerSync Service replicates", maxRowBytes),
 		}
 	}
 	s.refs = append(s.refs, ref)
 	return nil
+}
+
+// drop removes the last element of the first arrays, which began at marks.
+func (s *step) drop(marks []int) {
+	for i, mark := range marks {
+		s.arrays[i].drop(mark)
+	}
 }
 
 func (s *step) appendColumn(i int, c *column, v json.RawMessage) error {
@@ -155,12 +178,20 @@ func (s *step) appendColumn(i int, c *column, v json.RawMessage) error {
 	}
 	return a.add(func(dst []byte) ([]byte, error) {
 		start := len(dst)
-		dst, err := appendValue(dst, c.typ, v)
+		dst, err := appendColumnValue(dst, c, v)
 		if err == nil && c.canSelect && c.typ.isDateTime() {
 			s.shape.keepInfinity[i] = s.shape.keepInfinity[i] || isFarFuture(dst[start:])
 		}
 		return dst, err
 	})
+}
+
+// appendColumnValue is appendValue with what is set for a column.
+func appendColumnValue(dst []byte, c *column, v json.RawMessage) ([]byte, error) {
+	if c.hexBytea && v[0] == '"' && !bytes.HasPrefix(v[1:], []byte(`\\`)) {
+		v = slices.Concat([]byte(`"\\x`), v[1:])
+	}
+	return appendValue(dst, c.typ, v)
 }
 
 // writable finds the table that a client's name stands for.
@@ -189,13 +220,20 @@ func (t *table) writtenColumns(op *uploads.Operation) ([]*column, *uploads.Refus
 	columns := make([]*column, 0, len(op.Fields))
 	for _, f := range op.Fields {
 		c := t.columns[f.Name]
-		if c == nil {
+		switch {
+		case c == nil && t.dropUnknown:
+			continue
+		case c == nil:
 			return nil, &uploads.Refusal{
 				Code: uploads.CodeUnknownColumn, Column: sendable(f.Name),
 				Message: "table " + shown(op.Table) + " has no column " + shown(f.Name),
 			}
-		}
-		if c.generated || c.identityAlways || c == t.id {
+		case t.stamped(c):
+			return nil, &uploads.Refusal{
+				Code: uploads.CodeUnwritableColumn, Column: sendable(f.Name),
+				Message: "column " + shown(f.Name) + " is filled by the server",
+			}
+		case c.generated, c.identityAlways, c.name == t.id.name:
 			continue
 		}
 		columns = append(columns, c)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -268,7 +269,7 @@ func (s *step) carefulSQL() string {
 		return s.shape.deleteSQL()
 	case s.takesUpdate():
 		return s.shape.updateThenInsertSQL()
-	case s.shape.table.id.canSelect && len(s.shape.columns) == 0:
+	case s.shape.table.id.canSelect && !s.shape.changesRows():
 		return s.shape.insertUnseenSQL()
 	}
 	return s.shape.insertSQL()
@@ -282,7 +283,7 @@ func (s *step) takesUpdate() bool {
 			return false
 		}
 	}
-	return len(s.shape.columns) > 0 && s.shape.table.id.canSelect
+	return s.shape.changesRows() && s.shape.table.id.canSelect
 }
 
 // upsertable is whether INSERT … ON CONFLICT does what a PUT means. It fires
@@ -296,4 +297,10 @@ func (s *shape) upsertable() bool {
 	}
 	t := s.table
 	return t.idArbiter && !t.insertTrigger && !t.updateTrigger && !t.statementTriggers
+}
+
+// changesRows is whether a PUT has anything to change in a row that is there.
+func (s *shape) changesRows() bool {
+	return len(s.columns) > 0 || len(s.absent) > 0 ||
+		slices.ContainsFunc(s.table.stamps, func(st stamp) bool { return st.updates })
 }

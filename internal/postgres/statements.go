@@ -12,6 +12,8 @@ type shape struct {
 	// keepInfinity marks the columns in which some value may stand for a
 	// stored infinity (see isFarFuture).
 	keepInfinity []bool
+	// absent are set to NULL where a PUT updates a row.
+	absent []*column
 }
 
 // Every statement takes one text[] per column, the ids first, and has one
@@ -53,6 +55,9 @@ func (s *shape) targets() string {
 	for _, c := range s.columns {
 		names = append(names, c.sql)
 	}
+	for _, st := range s.table.stamps {
+		names = append(names, st.column.sql)
+	}
 	list := "(" + strings.Join(names, ", ") + ")"
 	if s.table.id.identityAlways {
 		list += " OVERRIDING SYSTEM VALUE" // or each retry would make a new row
@@ -66,12 +71,23 @@ func (s *shape) values() string {
 	for i := range s.columns {
 		list += ", d." + columnName(i)
 	}
+	for _, st := range s.table.stamps {
+		list += ", " + st.value
+	}
 	return list
 }
 
 // assignments is the SET list of an UPDATE. from gives a column's new value.
 func (s *shape) assignments(from func(i int, c *column) string) string {
 	list := make([]string, len(s.columns))
+	for _, c := range s.absent {
+		list = append(list, c.sql+" = NULL")
+	}
+	for _, st := range s.table.stamps {
+		if st.updates {
+			list = append(list, st.column.sql+" = "+st.value)
+		}
+	}
 	for i, c := range s.columns {
 		v := from(i, c)
 		if s.keepInfinity[i] {
@@ -160,4 +176,9 @@ func (s *shape) all(change string) string {
 func (s *shape) visibleSQL() string {
 	return s.joined() + " SELECT d.ord FROM d" +
 		" WHERE EXISTS (SELECT FROM " + s.table.sql + " AS t WHERE " + s.isRow() + ")"
+}
+
+// quoteLiteral quotes text for SQL, whatever standard_conforming_strings says.
+func quoteLiteral(s string) string {
+	return " E'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(s) + "'"
 }

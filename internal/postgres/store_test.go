@@ -512,6 +512,17 @@ func TestClaimsAreSetOnEveryTransactionAndLeakNowhere(t *testing.T) {
 	}
 }
 
+func TestRowsThatThePowerSyncServiceCannotReplicateAreRejected(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	got := b.upload(alice, body(
+		put(1, "kinds", "large", map[string]any{"t": strings.Repeat("x", 15<<20)}),
+		put(2, "kinds", "fine", map[string]any{"t": strings.Repeat("x", 15<<20-100)})))
+	if diff := cmp.Diff(counts{Applied: 1, Rejected: []string{"too_large"}}, countsOf(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestCapturedPayloadsAreApplied sends what the real SDK sent, case by case.
 func TestCapturedPayloadsAreApplied(t *testing.T) {
 	t.Parallel()

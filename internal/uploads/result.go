@@ -61,6 +61,7 @@ const (
 	CodeForbidden         = "forbidden"           // rights or row-level security
 	CodeUnknownTable      = "unknown_table"       // no such table that takes uploads
 	CodeUnknownColumn     = "unknown_column"      // no such column
+	CodeUnwritableColumn  = "unwritable_column"   // a column that only the server writes
 	CodeMalformedValue    = "malformed_value"     // text that Postgres cannot hold
 	CodeTooLarge          = "too_large"           // beyond a limit of Postgres or of the PowerSync Service
 	CodeTimeout           = "timeout"             // gave up, alone, again and again
