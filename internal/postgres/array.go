@@ -1,12 +1,17 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"ferry/internal/uploads"
 )
+
+// maxDimensions is how many an array may have.
+//
+// Source: PostgreSQL's MAXDIM.
+const maxDimensions = 6
 
 // appendArray reads a JSON array, or Postgres' own array literal, and appends
 // a literal.
@@ -18,11 +23,11 @@ func appendArray(dst []byte, t *dataType, text string) ([]byte, error) {
 	case !strings.HasPrefix(trimmed, "["):
 		return dst, invalidText(t, text)
 	}
-	value := jsontext.Value(trimmed)
-	if !value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+	array, ok := t.document(trimmed)
+	if !ok {
 		return dst, invalidText(t, text)
 	}
-	return appendArrayLiteral(dst, t, json.RawMessage(value))
+	return appendDimension(dst, t, array, 1)
 }
 
 // isBoundedLiteral is whether text is an array literal that begins with its
@@ -31,53 +36,66 @@ func isBoundedLiteral(text string) bool {
 	return strings.HasPrefix(text, "[") && strings.Contains(text, "]={") && strings.HasSuffix(text, "}")
 }
 
-// appendArrayLiteral appends a valid JSON array as a literal. An array within
-// it is one more dimension, unless the elements are JSON themselves.
-func appendArrayLiteral(dst []byte, t *dataType, array json.RawMessage) ([]byte, error) {
-	dec := jsontext.NewDecoder(bytes.NewReader(array),
-		jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if _, err := dec.ReadToken(); err != nil {
-		return dst, invalidText(t, string(array))
+// appendDimension appends a valid JSON array as a literal.
+func appendDimension(dst []byte, t *dataType, array json.RawMessage, dimension int) ([]byte, error) {
+	if dimension > maxDimensions {
+		return dst, &conversionError{
+			uploads.CodeTooLarge, "54000",
+			fmt.Sprintf("an array of type %s has at most %d dimensions", t.name, maxDimensions),
+		}
 	}
 	dst = append(dst, '{')
-	for first := true; dec.PeekKind() != ']'; first = false {
-		value, err := dec.ReadValue()
+	first := true
+	for v, err := range elements(array) {
 		if err != nil {
 			return dst, invalidText(t, string(array))
 		}
 		if !first {
 			dst = append(dst, t.delimiter)
 		}
-		if dst, err = appendElement(dst, t, json.RawMessage(value)); err != nil {
+		first = false
+		if dst, err = appendElement(dst, t, v, dimension); err != nil {
 			return dst, err
 		}
 	}
 	return append(dst, '}'), nil
 }
 
-func appendElement(dst []byte, t *dataType, v json.RawMessage) ([]byte, error) {
+func appendElement(dst []byte, t *dataType, v json.RawMessage, dimension int) ([]byte, error) {
 	switch {
+	case isNull(v) && t.element.class == classBytea:
+		return dst, notSynced(t)
 	case isNull(v):
 		return append(dst, "NULL"...), nil
-	case v[0] == '[' && t.element.class != classJSON:
-		return appendArrayLiteral(dst, t, v)
+	case t.isDimension(v):
+		return appendDimension(dst, t, v, dimension+1)
 	}
-	text, err := appendValue(nil, t.element, v)
-	if err != nil {
-		return dst, err
-	}
-	return appendQuoted(dst, text), nil
+	return appendQuotedPart(dst, t.element, v)
 }
 
-// appendQuoted appends an element in double quotes, so that no content can be
-// taken for a delimiter, a brace or NULL.
-func appendQuoted(dst, text []byte) []byte {
-	dst = append(dst, '"')
-	for _, c := range text {
-		if c == '"' || c == '\\' {
-			dst = append(dst, '\\')
-		}
-		dst = append(dst, c)
+// isDimension is whether an element of a JSON array is one more dimension. It
+// is not if elements are themselves spelled as JSON arrays.
+func (t *dataType) isDimension(v json.RawMessage) bool {
+	if v[0] != '[' {
+		return false
 	}
-	return append(dst, '"')
+	switch t.element.class {
+	case classJSON, classArray: // an array of domains over arrays
+		return false
+	case classMultirange: // [{"lower":1,…}] is one
+		inner := strings.TrimLeft(string(v[1:]), " \t\r\n")
+		return strings.HasPrefix(inner, "[")
+	}
+	return true
+}
+
+// notSynced refuses a NULL that may stand for bytes: the PowerSync Service
+// cannot sync bytes within another value down, and a client that sends such a
+// value back would erase them.
+func notSynced(t *dataType) error {
+	return &conversionError{
+		"null_value_not_allowed", "22004",
+		"a value of type " + t.name + " lacks its bytea, which the PowerSync Service does not sync down:" +
+			" send all of it, or leave the column out",
+	}
 }

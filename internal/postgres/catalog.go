@@ -110,7 +110,7 @@ ORDER BY array_position($1, n.nspname), c.relname`
 
 // columnsSQL lists the columns of tables. $1: table oids, $2: role.
 const columnsSQL = `
-SELECT a.attrelid, a.attname, a.atttypid, a.attnotnull, a.attgenerated <> '', a.attidentity = 'a',
+SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '', a.attidentity = 'a',
        has_column_privilege($2, a.attrelid, a.attnum, 'SELECT'),
        has_column_privilege($2, a.attrelid, a.attnum, 'INSERT'),
        has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE')
@@ -137,42 +137,6 @@ JOIN pg_class ic ON ic.oid = i.indexrelid
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
   AND i.indnkeyatts = 1`
-
-// typesSQL lists types and all that they are made of. $1: type oids.
-const typesSQL = `
-WITH RECURSIVE needed (oid) AS (
-    SELECT unnest($1::oid[])
-    UNION
-    SELECT part.oid
-    FROM needed
-    JOIN pg_type t ON t.oid = needed.oid
-    CROSS JOIN LATERAL (
-        SELECT t.typbasetype WHERE t.typtype = 'd'
-        UNION ALL SELECT t.typelem WHERE t.typcategory = 'A'
-        UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid
-        UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid
-        UNION ALL SELECT a.atttypid FROM pg_attribute a
-                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-    ) AS part (oid)
-)
-SELECT t.oid, n.nspname, t.typname, format_type(t.oid, NULL),
-       quote_ident(n.nspname) || '.' || quote_ident(t.typname),
-       t.typtype::text, t.typcategory = 'A' AND t.typelem <> 0,
-       CASE WHEN t.typtype = 'd' THEN t.typbasetype
-            WHEN t.typcategory = 'A' THEN t.typelem
-            WHEN t.typtype = 'r' THEN (SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid)
-            WHEN t.typtype = 'm' THEN (SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid)
-            ELSE 0 END,
-       coalesce((SELECT e.typdelim::text FROM pg_type e WHERE e.oid = t.typelem), ','),
-       CASE WHEN t.typtype = 'c' THEN ARRAY(
-           SELECT a.attname::text FROM pg_attribute a
-           WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) END,
-       CASE WHEN t.typtype = 'c' THEN ARRAY(
-           SELECT a.atttypid FROM pg_attribute a
-           WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) END
-FROM needed
-JOIN pg_type t ON t.oid = needed.oid
-JOIN pg_namespace n ON n.oid = t.typnamespace`
 
 // loadCatalog reads everything in one transaction and one snapshot.
 func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now time.Time) (*catalog, error) {
@@ -275,15 +239,17 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 		return err
 	}
 	typeOf := map[*column]uint32{}
+	modifierOf := map[*column]int32{}
 	var oid, typeOID uint32
+	var modifier int32
 	var c column
 	_, err = pgx.ForEachRow(rows,
-		[]any{&oid, &c.name, &typeOID, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canInsert, &c.canUpdate},
+		[]any{&oid, &c.name, &typeOID, &modifier, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canInsert, &c.canUpdate},
 		func() error {
 			added := c
 			added.client, added.sql = added.name, pgx.Identifier{added.name}.Sanitize()
 			tables[oid].columns[added.name] = &added
-			typeOf[&added] = typeOID
+			typeOf[&added], modifierOf[&added] = typeOID, modifier
 			return nil
 		})
 	if err != nil {
@@ -294,9 +260,11 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 		return err
 	}
 	for c, oid := range typeOf {
-		if c.typ = types[oid]; c.typ == nil {
+		t := types[oid]
+		if t == nil {
 			return fmt.Errorf("column %s: no type with oid %d", c.name, oid)
 		}
+		c.typ = t.withModifier(modifierOf[c])
 	}
 	return nil
 }
@@ -314,62 +282,4 @@ func readIDIndexes(ctx context.Context, tx pgx.Tx, tables map[uint32]*table, oid
 		return nil
 	})
 	return err
-}
-
-func readTypes(ctx context.Context, tx pgx.Tx, used map[*column]uint32) (map[uint32]*dataType, error) {
-	oids := make([]uint32, 0, len(used))
-	for _, oid := range used {
-		oids = append(oids, oid)
-	}
-	slices.Sort(oids)
-	rows, err := tx.Query(ctx, typesSQL, slices.Compact(oids))
-	if err != nil {
-		return nil, err
-	}
-	types := map[uint32]*dataType{}
-	bases := map[uint32]uint32{}    // of domains
-	elements := map[uint32]uint32{} // of arrays, ranges and multiranges
-	attributes := map[uint32][]uint32{}
-	var oid, part uint32
-	var schema, name, display, cast, typtype, delimiter string
-	var isArray bool
-	var names []string
-	var attributeTypes []uint32
-	_, err = pgx.ForEachRow(rows,
-		[]any{&oid, &schema, &name, &display, &cast, &typtype, &isArray, &part, &delimiter, &names, &attributeTypes},
-		func() error {
-			if typtype == "d" {
-				bases[oid] = part
-				return nil
-			}
-			t := &dataType{
-				oid: oid, name: display, cast: cast, delimiter: delimiter[0],
-				class: classOf(schema, name, typtype[0], isArray),
-			}
-			for _, n := range names {
-				t.fields = append(t.fields, compositeItem{name: n})
-			}
-			types[oid], elements[oid] = t, part
-			attributes[oid] = slices.Clone(attributeTypes)
-			return nil
-		})
-	if err != nil {
-		return nil, err
-	}
-	resolve := func(oid uint32) *dataType {
-		for bases[oid] != 0 {
-			oid = bases[oid]
-		}
-		return types[oid]
-	}
-	for oid, t := range types {
-		t.element = resolve(elements[oid])
-		for i, attribute := range attributes[oid] {
-			t.fields[i].typ = resolve(attribute)
-		}
-	}
-	for domain := range bases {
-		types[domain] = resolve(domain)
-	}
-	return types, nil
 }

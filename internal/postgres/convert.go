@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -86,17 +87,28 @@ func appendText(dst []byte, t *dataType, text string, quoted bool) ([]byte, erro
 		return appendTime(dst, t, text)
 	case classBytea:
 		return appendBytea(dst, t, text)
+	case classJSON:
+		return appendJSON(dst, t, text)
 	case classArray:
 		return appendArray(dst, t, text)
+	case classComposite:
+		return appendComposite(dst, t, text)
+	case classRange:
+		return appendRange(dst, t, text, quoted)
+	case classMultirange:
+		return appendMultirange(dst, t, text)
+	case classGeometry:
+		return appendGeometry(dst, t, text)
 	}
 	return append(dst, text...), nil
 }
 
 // valueText returns a JSON string's text, and every other value as it is
-// spelled. quoted is whether it was a string.
+// spelled. quoted is whether it was a string. The text shares v's memory if
+// nothing had to be unescaped: it is valid for as long as v is.
 func valueText(v json.RawMessage) (text string, quoted bool, err error) {
 	if v[0] != '"' {
-		return string(v), false, nil
+		return shared(v), false, nil
 	}
 	b := []byte(v[1 : len(v)-1])
 	if bytes.IndexByte(b, '\\') >= 0 {
@@ -107,8 +119,12 @@ func valueText(v json.RawMessage) (text string, quoted bool, err error) {
 			return "", true, malformed("the character U+0000")
 		}
 	}
-	return string(b), true, nil
+	return shared(b), true, nil
 }
+
+// shared returns b, which is never changed, as a string without a copy: one for
+// each value of an upload would be most of what converting it costs.
+func shared(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // appendBool accepts what the SDKs send for a boolean: SQLite has none, so it
 // is 0 or 1, as an integer, a real, or the text of either.
@@ -166,10 +182,11 @@ func wholeDigits(text string) (negative bool, digits string, ok bool) {
 	negative = strings.HasPrefix(mantissa, "-")
 	mantissa = strings.TrimPrefix(strings.TrimPrefix(mantissa, "-"), "+")
 	whole, fraction, _ := strings.Cut(mantissa, ".")
-	digits = whole + fraction
-	if digits == "" || strings.Trim(digits, "0123456789") != "" {
+	if whole+fraction == "" || countDigits(whole) < len(whole) || countDigits(fraction) < len(fraction) {
 		return false, "", false
 	}
+	fraction = strings.TrimRight(fraction, "0") // 42.0 needs no copy then
+	digits = whole + fraction
 	exponent -= len(fraction)
 	digits = strings.TrimLeft(digits, "0")
 	for exponent < 0 && strings.HasSuffix(digits, "0") {

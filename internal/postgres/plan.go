@@ -179,8 +179,8 @@ func (s *step) appendColumn(i int, c *column, v json.RawMessage) error {
 	return a.add(func(dst []byte) ([]byte, error) {
 		start := len(dst)
 		dst, err := appendColumnValue(dst, c, v)
-		if err == nil && c.canSelect && c.typ.isDateTime() {
-			s.shape.keepInfinity[i] = s.shape.keepInfinity[i] || isFarFuture(dst[start:])
+		if err == nil && c.canSelect && !s.shape.keepInfinity[i] {
+			s.shape.keepInfinity[i] = c.typ.mayBeInfinity(dst[start:])
 		}
 		return dst, err
 	})

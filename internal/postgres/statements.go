@@ -10,7 +10,7 @@ type shape struct {
 	table   *table
 	columns []*column
 	// keepInfinity marks the columns in which some value may stand for a
-	// stored infinity (see isFarFuture).
+	// stored infinity (see keepInfinitySQL).
 	keepInfinity []bool
 	// absent are set to NULL where a PUT updates a row.
 	absent []*column
@@ -91,8 +91,7 @@ func (s *shape) assignments(from func(i int, c *column) string) string {
 	for i, c := range s.columns {
 		v := from(i, c)
 		if s.keepInfinity[i] {
-			v = "CASE WHEN " + v + " >= '9999-12-31' AND " + v + " < '10000-01-01' AND t." + c.sql + " = 'infinity'" +
-				" THEN t." + c.sql + " ELSE " + v + " END"
+			v = keepInfinitySQL(c, v)
 		}
 		list[i] = c.sql + " = " + v
 	}

@@ -2,22 +2,101 @@ package postgres
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// isoDateTime is what the PowerSync Service syncs down, what SQLite's
+// dateTime is an ISO date-time as it is written: no field is checked against
+// the calendar.
+type dateTime struct {
+	date                                   string // YYYY-MM-DD, a year of up to six digits
+	year, month, day, hour, minute, second int
+	fraction                               string // ".123", or empty
+	offset                                 time.Duration
+}
+
+// parseDateTime reads what the PowerSync Service syncs down, what SQLite's
 // datetime() makes, and what JavaScript's toISOString() makes. Anything else is
 // refused: Postgres would read "06/03/2023" by the session's DateStyle, and
 // "now" by its clock.
-var isoDateTime = regexp.MustCompile(
-	`^(\d{4,6})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*(Z|z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?)?$`)
+func parseDateTime(text string) (d dateTime, ok bool) {
+	year := countDigits(text)
+	if year < 4 || year > 6 || len(text) < year+6 {
+		return d, false
+	}
+	d.date = text[:year+6]
+	month, okMonth := twoDigits(text[year:], '-')
+	day, okDay := twoDigits(text[year+3:], '-')
+	if !okMonth || !okDay {
+		return d, false
+	}
+	d.year, _ = strconv.Atoi(text[:year])
+	d.month, d.day = month, day
+	rest := text[year+6:]
+	if rest == "" {
+		return d, true
+	}
+	if rest[0] != 'T' && rest[0] != ' ' {
+		return d, false
+	}
+	return d, d.parseTime(rest)
+}
 
-// epochText is a point in time as seconds or milliseconds since 1970, in text:
-// nine digits or more, because eight may be a date.
-var epochText = regexp.MustCompile(`^-?\d{9,}(\.\d+)?$`)
+// parseTime reads T17:42, T17:42:01 or T17:42:01.12, and a zone.
+func (d *dateTime) parseTime(text string) (ok bool) {
+	if d.hour, ok = twoDigits(text, text[0]); !ok {
+		return false
+	}
+	if d.minute, ok = twoDigits(text[3:], ':'); !ok {
+		return false
+	}
+	text = text[6:]
+	if seconds, ok := twoDigits(text, ':'); ok {
+		d.second, text = seconds, text[3:]
+		if n := fractionLength(text); n > 0 {
+			d.fraction, text = text[:n], text[n:]
+		}
+	}
+	d.offset, ok = zoneOffset(strings.TrimLeft(text, " "))
+	return ok
+}
+
+// twoDigits reads a separator and two digits at the beginning of text.
+func twoDigits(text string, separator byte) (n int, ok bool) {
+	if len(text) < 3 || text[0] != separator || !isDigit(text[1]) || !isDigit(text[2]) {
+		return 0, false
+	}
+	return int(text[1]-'0')*10 + int(text[2]-'0'), true
+}
+
+// fractionLength returns the length of ".123" at the beginning of text, or 0.
+func fractionLength(text string) int {
+	if len(text) < 2 || text[0] != '.' || !isDigit(text[1]) {
+		return 0
+	}
+	return 1 + countDigits(text[1:])
+}
+
+// countDigits returns with how many digits text begins.
+func countDigits(text string) int {
+	n := 0
+	for n < len(text) && isDigit(text[n]) {
+		n++
+	}
+	return n
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// isEpochText is whether text is a point in time as seconds or milliseconds
+// since 1970: nine digits or more, because eight may be a date.
+func isEpochText(text string) bool {
+	text = strings.TrimPrefix(text, "-")
+	whole := countDigits(text)
+	rest := text[whole:]
+	return whole >= 9 && len(rest) == fractionLength(rest)
+}
 
 func badDateTime(t *dataType, text string) error {
 	return &conversionError{
@@ -36,21 +115,20 @@ func dateTimeOverflow(t *dataType, text string) error {
 // specialDateTime reads the values that are no calendar date. The PowerSync
 // Service spells -infinity as the year 0, which Postgres' calendar lacks.
 func specialDateTime(text string) (literal string, ok bool) {
-	switch strings.ToLower(text) {
-	case "infinity", "-infinity":
-		return strings.ToLower(text), true
-	case "epoch":
+	switch {
+	case strings.EqualFold(text, "infinity"):
+		return "infinity", true
+	case strings.EqualFold(text, "-infinity"):
+		return "-infinity", true
+	case strings.EqualFold(text, "epoch"):
 		return "1970-01-01 00:00:00+00", true
 	}
 	if strings.HasPrefix(text, "0000-01-01") {
-		return "-infinity", true
+		_, ok = parseDateTime(text)
+		return "-infinity", ok
 	}
 	return "", false
 }
-
-// isFarFuture is whether a value may stand for a stored infinity: the
-// PowerSync Service syncs infinity down as the last day of the year 9999.
-func isFarFuture(text []byte) bool { return strings.HasPrefix(string(text), "9999-12-31") }
 
 // appendTimestamp converts to the same instant whatever the session's
 // TimeZone: no zone means UTC. A timestamp without time zone is kept in UTC.
@@ -58,34 +136,30 @@ func appendTimestamp(dst []byte, t *dataType, text string, quoted bool) ([]byte,
 	if literal, ok := specialDateTime(text); ok {
 		return append(dst, literal...), nil
 	}
-	if m := isoDateTime.FindStringSubmatch(text); m != nil {
-		return appendISO(dst, t, text, m)
+	if d, ok := parseDateTime(text); ok {
+		return appendDateTime(dst, t, text, d)
 	}
-	if epochText.MatchString(text) || !quoted {
+	if isEpochText(text) || !quoted {
 		return appendEpoch(dst, t, text)
 	}
 	return dst, badDateTime(t, text)
 }
 
-// appendISO appends a date-time that isoDateTime matched, in UTC.
-func appendISO(dst []byte, t *dataType, text string, m []string) ([]byte, error) {
-	var f [6]int // year, month, day, hour, minute, second
-	for i := range f {
-		f[i], _ = strconv.Atoi(m[i+1]) // absent: 0
-	}
-	offset := zoneOffset(m[8])
+// appendDateTime appends a date-time in UTC.
+func appendDateTime(dst []byte, t *dataType, text string, d dateTime) ([]byte, error) {
 	// 24:00:00 is midnight of the next day, a leap second the next minute:
 	// Postgres accepts both.
-	endOfDay := f[3] == 24 && f[4] == 0 && f[5] == 0
-	if f[0] == 0 || f[1] < 1 || f[1] > 12 || f[2] < 1 || f[2] > daysIn(f[0], f[1]) ||
-		(f[3] > 23 && !endOfDay) || f[4] > 59 || f[5] > 60 || offset <= -16*time.Hour || offset >= 16*time.Hour {
+	endOfDay := d.hour == 24 && d.minute == 0 && d.second == 0
+	if d.year == 0 || d.month < 1 || d.month > 12 || d.day < 1 || d.day > daysIn(d.year, d.month) ||
+		(d.hour > 23 && !endOfDay) || d.minute > 59 || d.second > 60 ||
+		d.offset <= -16*time.Hour || d.offset >= 16*time.Hour {
 		return dst, dateTimeOverflow(t, text)
 	}
-	utc := time.Date(f[0], time.Month(f[1]), f[2], f[3], f[4], f[5], 0, time.UTC).Add(-offset)
+	utc := time.Date(d.year, time.Month(d.month), d.day, d.hour, d.minute, d.second, 0, time.UTC).Add(-d.offset)
 	if utc.Year() < 1 {
 		return dst, dateTimeOverflow(t, text)
 	}
-	return appendUTC(dst, t, utc, m[7]), nil
+	return appendUTC(dst, t, utc, d.fraction), nil
 }
 
 func daysIn(year, month int) int {
@@ -104,22 +178,29 @@ func appendUTC(dst []byte, t *dataType, utc time.Time, fraction string) []byte {
 }
 
 // zoneOffset reads "", "Z", "+02", "+0200", "+02:00" or "+02:00:30".
-func zoneOffset(zone string) time.Duration {
-	digits := strings.ReplaceAll(strings.TrimLeft(zone, "+-Zz"), ":", "")
-	if digits == "" {
-		return 0
+func zoneOffset(zone string) (offset time.Duration, ok bool) {
+	switch {
+	case zone == "" || zone == "Z" || zone == "z":
+		return 0, true
+	case zone[0] != '+' && zone[0] != '-':
+		return 0, false
 	}
-	for len(digits) < 6 {
-		digits += "0"
+	negative := zone[0] == '-'
+	zone = zone[1:]
+	for unit := time.Hour; ; unit /= 60 {
+		if len(zone) < 2 || !isDigit(zone[0]) || !isDigit(zone[1]) || unit < time.Second {
+			return 0, false
+		}
+		offset += time.Duration(int(zone[0]-'0')*10+int(zone[1]-'0')) * unit
+		if zone = zone[2:]; zone == "" {
+			break
+		}
+		zone = strings.TrimPrefix(zone, ":")
 	}
-	hours, _ := strconv.Atoi(digits[0:2])
-	minutes, _ := strconv.Atoi(digits[2:4])
-	seconds, _ := strconv.Atoi(digits[4:6])
-	offset := time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + time.Duration(seconds)*time.Second
-	if zone[0] == '-' {
-		return -offset
+	if negative {
+		offset = -offset
 	}
-	return offset
+	return offset, true
 }
 
 // appendEpoch reads seconds, or milliseconds from 1e11 on (1e11 seconds would
@@ -179,17 +260,23 @@ func abs(n int64) int64 {
 	return n
 }
 
-// appendDate keeps the date of an ISO date-time as it is written.
+// appendDate keeps the date of an ISO date-time as it is written. The
+// PowerSync Service syncs a date before the year 1 down with its BC.
 func appendDate(dst []byte, t *dataType, text string) ([]byte, error) {
 	if literal, ok := specialDateTime(text); ok {
 		literal, _, _ = strings.Cut(literal, " ")
 		return append(dst, literal...), nil
 	}
-	m := isoDateTime.FindStringSubmatch(text)
-	if m == nil {
+	date, isBC := strings.CutSuffix(text, " BC")
+	d, ok := parseDateTime(date)
+	if !ok || (isBC && d.date != date) {
 		return dst, badDateTime(t, text)
 	}
-	return append(dst, m[1]+"-"+m[2]+"-"+m[3]...), nil
+	dst = append(dst, d.date...)
+	if isBC {
+		dst = append(dst, " BC"...)
+	}
+	return dst, nil
 }
 
 // appendTime refuses words such as "now"; Postgres checks the rest.

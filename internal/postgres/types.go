@@ -22,7 +22,13 @@ const (
 	classComposite
 	classRange
 	classMultirange
+	classGeometry // PostGIS
 )
+
+// classSet is a set of classes.
+type classSet uint32
+
+func (s classSet) has(c class) bool { return s&(1<<c) != 0 }
 
 // dataType is a type of the app's database. A domain stands as its base type:
 // the assignment to the column checks the domain.
@@ -39,6 +45,9 @@ type dataType struct {
 	element   *dataType
 	delimiter byte            // between an array's elements, of the element type
 	fields    []compositeItem // a composite type's attributes, in order
+	// parts are the classes of the type itself and of all that it is made of.
+	parts classSet
+	srid  int // of a geometry column; 0 if it has none
 }
 
 // compositeItem is one attribute of a composite type.
@@ -76,6 +85,8 @@ func classOf(schema, name string, typtype byte, isArray bool) class {
 		return builtinClasses[name]
 	case name == "citext":
 		return classText
+	case name == "geometry", name == "geography":
+		return classGeometry
 	}
 	return classOther
 }
@@ -96,4 +107,26 @@ func (t *dataType) integerRange() (low, high string) {
 // isDateTime is whether the type has the values infinity and -infinity.
 func (t *dataType) isDateTime() bool {
 	return t.class == classTimestampTZ || t.class == classTimestamp || t.class == classDate
+}
+
+// holdsDateTime is whether the type, or what it is made of, has the values
+// infinity and -infinity.
+func (t *dataType) holdsDateTime() bool {
+	return t.parts.has(classTimestampTZ) || t.parts.has(classTimestamp) || t.parts.has(classDate)
+}
+
+// withModifier returns the type as it is in a column, attribute or domain that
+// has this modifier. All that counts before the assignment is a geometry's SRID.
+func (t *dataType) withModifier(modifier int32) *dataType {
+	if modifier < 0 || !t.parts.has(classGeometry) {
+		return t
+	}
+	modified := *t
+	switch t.class {
+	case classGeometry:
+		modified.srid = sridOf(modifier)
+	case classArray:
+		modified.element = t.element.withModifier(modifier)
+	}
+	return &modified
 }
