@@ -51,7 +51,8 @@ CREATE TABLE ferry.rejections (
     puts            bytea[]     NOT NULL, -- hashes of the rows that it would have made
     state           text        NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replayed', 'discarded')),
     created_at      timestamptz NOT NULL DEFAULT now(),
-    settled_at      timestamptz
+    refused_at      timestamptz,        -- when a replay was last refused: the reason is the newest one
+    settled_at      timestamptz         -- when it was replayed or discarded
 );
 CREATE UNIQUE INDEX rejections_delivery ON ferry.rejections (user_id, client_id, delivery);
 CREATE INDEX rejections_tx ON ferry.rejections (user_id, client_id, tx_id);
@@ -161,6 +162,52 @@ END
 $$;
 -- +goose StatementEnd
 
+-- limit_clients bounds how many clients one user can make ferry remember: whoever
+-- invents a client id per request would fill the database. It fires for rows
+-- that are new, so that clients which are known pay nothing.
+-- +goose StatementBegin
+CREATE FUNCTION ferry.limit_clients() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- A browser that clears its storage every week takes nineteen years.
+    max_clients CONSTANT integer := 1000;
+BEGIN
+    IF (SELECT count(*) FROM (
+            SELECT FROM ferry.progress WHERE user_id = NEW.user_id LIMIT max_clients + 1) AS known) > max_clients
+    THEN
+        RAISE EXCEPTION 'this user has more than % clients', max_clients USING ERRCODE = 'FE002';
+    END IF;
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER limit_clients AFTER INSERT ON ferry.progress FOR EACH ROW EXECUTE FUNCTION ferry.limit_clients();
+
+-- prune_rejections deletes what was settled before p_before and returns how
+-- many that were. What a rejection that stays depends on stays as well. It runs
+-- with its owner's rights, so that serving needs no right to delete rejections.
+-- +goose StatementBegin
+CREATE FUNCTION ferry.prune_rejections(p_before timestamptz) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_deleted bigint;
+BEGIN
+    WITH RECURSIVE needed (id) AS (
+        SELECT r.depends_on FROM ferry.rejections r
+        WHERE r.depends_on IS NOT NULL AND (r.state = 'open' OR r.settled_at >= p_before)
+        UNION
+        SELECT r.depends_on FROM needed JOIN ferry.rejections r ON r.id = needed.id
+        WHERE r.depends_on IS NOT NULL
+    )
+    DELETE FROM ferry.rejections r
+    WHERE r.state <> 'open' AND r.settled_at < p_before
+      AND NOT EXISTS (SELECT FROM needed WHERE needed.id = r.id);
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    RETURN v_deleted;
+END
+$$;
+-- +goose StatementEnd
+
 -- existing_rows tells which ids exist, whoever may see them: what makes
 -- "hidden by row-level security" different from "not there". Where its owner
 -- cannot bypass the policies it raises, because row_security is off. It runs
@@ -201,11 +248,14 @@ END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION ferry.existing_rows(regclass, name, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ferry.limit_clients() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ferry.prune_rejections(timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ferry.remember(ferry.progress, bigint, bigint, bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION ferry.advance(text, text, bigint, bigint, bytea, integer, bigint) FROM PUBLIC;
 
 -- +goose Down
+DROP FUNCTION ferry.prune_rejections(timestamptz);
 DROP FUNCTION ferry.existing_rows(regclass, name, text[]);
 DROP FUNCTION ferry.advance(text, text, bigint, bigint, bytea, integer, bigint);
 DROP FUNCTION ferry.record(text, text, bigint, bigint, bytea, integer, bigint);
@@ -214,3 +264,4 @@ DROP TABLE ferry.timeouts;
 DROP TABLE ferry.rejections;
 DROP TABLE ferry.history;
 DROP TABLE ferry.progress;
+DROP FUNCTION ferry.limit_clients();

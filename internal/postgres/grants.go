@@ -100,6 +100,7 @@ func (m *Migrator) roleStatements(ctx context.Context, tx *sql.Tx) ([]string, er
 		`GRANT SELECT, INSERT, DELETE ON ferry.history TO `+ServiceRole,
 		`GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.timeouts TO `+ServiceRole,
 		`GRANT SELECT ON ferry.tables TO `+ServiceRole,
+		`GRANT SELECT, INSERT, UPDATE ON ferry.checkpoints TO `+ServiceRole,
 		`GRANT SELECT ON `+versionTable+` TO `+ServiceRole,
 		`GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO `+ServiceRole,
 	)

@@ -2,6 +2,8 @@ package postgres_test
 
 import (
 	"errors"
+	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,30 +13,55 @@ import (
 
 	"ferry/internal/postgres"
 	"ferry/internal/postgres/postgrestest"
+	"ferry/migrations"
 )
 
-var firstMigration = []string{"00001_uploads.sql"}
+// migrationNames are the names of all migrations, in order.
+func migrationNames(t *testing.T) []string {
+	t.Helper()
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("migrations %v, %v", names, err)
+	}
+	return names
+}
 
 func TestMigrationsGoUpAndDown(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.New(t)
 	m := newMigrator(t, db.URL)
 	m.UploadRole = "upload_" + db.Name
-	steps := []struct {
+	all := migrationNames(t)
+	newest := len(all) - 1
+	status := func(applied int) []postgres.MigrationStatus {
+		list := make([]postgres.MigrationStatus, len(all))
+		for i, name := range all {
+			list[i] = postgres.MigrationStatus{Name: name, Applied: i < applied}
+		}
+		return list
+	}
+	type step struct {
 		name string
 		do   func() (any, error)
 		want any
-	}{
-		{"status at first", func() (any, error) { return m.Status(t.Context()) }, []postgres.MigrationStatus{{Name: firstMigration[0]}}},
-		{"down at first", func() (any, error) { return m.Down(t.Context()) }, ""},
-		{"up", func() (any, error) { return m.Up(t.Context()) }, firstMigration},
-		{"status", func() (any, error) { return m.Status(t.Context()) }, []postgres.MigrationStatus{{Name: firstMigration[0], Applied: true}}},
-		{"up again", func() (any, error) { return m.Up(t.Context()) }, []string{}},
-		{"down", func() (any, error) { return m.Down(t.Context()) }, firstMigration[0]},
-		{"status after down", func() (any, error) { return m.Status(t.Context()) }, []postgres.MigrationStatus{{Name: firstMigration[0]}}},
-		{"down again", func() (any, error) { return m.Down(t.Context()) }, ""},
-		{"up after down", func() (any, error) { return m.Up(t.Context()) }, firstMigration},
 	}
+	steps := []step{
+		{"status at first", func() (any, error) { return m.Status(t.Context()) }, status(0)},
+		{"down at first", func() (any, error) { return m.Down(t.Context()) }, ""},
+		{"up", func() (any, error) { return m.Up(t.Context()) }, all},
+		{"status", func() (any, error) { return m.Status(t.Context()) }, status(len(all))},
+		{"up again", func() (any, error) { return m.Up(t.Context()) }, []string{}},
+		{"down", func() (any, error) { return m.Down(t.Context()) }, all[newest]},
+		{"status after down", func() (any, error) { return m.Status(t.Context()) }, status(newest)},
+		{"up after down", func() (any, error) { return m.Up(t.Context()) }, all[newest:]},
+	}
+	for _, name := range slices.Backward(all) {
+		steps = append(steps, step{"down to nothing", func() (any, error) { return m.Down(t.Context()) }, name})
+	}
+	steps = append(steps,
+		step{"down again", func() (any, error) { return m.Down(t.Context()) }, ""},
+		step{"up after down", func() (any, error) { return m.Up(t.Context()) }, all},
+	)
 	for _, step := range steps {
 		got, err := step.do()
 		if err != nil {
@@ -120,6 +147,7 @@ GRANT SELECT, INSERT, UPDATE ON ferry.progress, ferry.rejections TO ferry_servic
 GRANT SELECT, INSERT, DELETE ON ferry.history TO ferry_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.timeouts TO ferry_service;
 GRANT SELECT ON ferry.tables TO ferry_service;
+GRANT SELECT, INSERT, UPDATE ON ferry.checkpoints TO ferry_service;
 GRANT SELECT ON ferry.goose_db_version TO ferry_service;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO ferry_service;
 `

@@ -59,6 +59,9 @@ func (r *run) storeRejection(ctx context.Context, v verdict) error {
 		r.session.rollback(ctx)
 		return nil
 	}
+	if err := r.checkRoom(ctx, ops); err != nil {
+		return err
+	}
 	var id uuid
 	err := r.session.exchange(ctx, query{
 		sql: insertRejectionSQL, params: r.rejectionParams(v, ops),

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"ferry/internal/fault"
 	"ferry/internal/postgres"
 	"ferry/internal/postgres/postgrestest"
+	"ferry/migrations"
 )
 
 // rightsBundle is a migrated database whose roles are this test's alone.
@@ -296,6 +298,11 @@ func TestTheSearchPathCannotHideProblems(t *testing.T) {
 
 func TestReadySaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
+	files, err := migrations.FS.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := len(files) // they are numbered without gaps
 	for name, test := range map[string]struct {
 		prepare func(t *testing.T, b *rightsBundle)
 		want    string
@@ -314,7 +321,7 @@ func TestReadySaysWhatIsMissing(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			"schema ferry is at version 0, this ferry needs 1; run: ferry migrate up",
+			fmt.Sprintf("schema ferry is at version %d, this ferry needs %d; run: ferry migrate up", newest-1, newest),
 		},
 		"unsafe role": {
 			func(t *testing.T, b *rightsBundle) { b.db.Exec(t, `ALTER ROLE `+b.upload+` BYPASSRLS`) },

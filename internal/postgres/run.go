@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,10 +40,19 @@ type run struct {
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
 	relaxed bool
+	// raises is whether each database transaction raises the client's write
+	// checkpoint. The last one that was raised is checkpoint.
+	raises     bool
+	checkpoint int64
+	// openBytes is what the user's open rejections hold; nil until it is asked.
+	openBytes *int
 }
 
 func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	if r.upload.Operations == 0 {
+		if err := r.recordNothing(ctx); err != nil {
+			return nil, err
+		}
 		return r.emptyResult(), nil
 	}
 	var err error
@@ -220,6 +230,12 @@ func (r *run) refreshCatalog(ctx context.Context) error {
 // ownFault is the answer to a failure of ferry's own statements: never a
 // verdict on the client's. What will not go away by itself is for the operator.
 func (r *run) ownFault(err error) error {
+	if limit, ok := errors.AsType[*fault.Error](err); ok {
+		return limit
+	}
+	if hasSQLState(err, tooManyClients) {
+		return r.clientsFault(err)
+	}
 	_, answered := errors.AsType[*pgconn.PgError](err)
 	_, unsafe := errors.AsType[*UnsafeRoleError](err)
 	if unsafe || (answered && !isTransient(err)) {
@@ -233,6 +249,9 @@ func (r *run) emptyResult() *uploads.Result {
 	result := &uploads.Result{ExactlyOnce: r.upload.ExactlyOnce, Rejected: []uploads.Rejection{}}
 	if last := r.upload.LastOpID(); r.upload.ExactlyOnce && last >= 0 {
 		result.LastOpID = &last
+	}
+	if r.raises {
+		result.Checkpoint = strconv.FormatInt(r.checkpoint, 10)
 	}
 	return result
 }

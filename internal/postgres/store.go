@@ -25,8 +25,11 @@ type Options struct {
 	Role            string   // uploads act as this role
 	Schemas         []string // where the app's tables are, in order
 	Tables          []string // FERRY_UPLOAD_TABLES: empty, names, or "*"
-	Log             *slog.Logger
-	Now             func() time.Time
+	// WriteCheckpoints makes every upload that names its client raise that
+	// client's write checkpoint.
+	WriteCheckpoints bool
+	Log              *slog.Logger
+	Now              func() time.Time
 }
 
 // Store applies uploads to Postgres. It is safe for concurrent use.
@@ -75,7 +78,8 @@ const (
 func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Upload) (*uploads.Result, error) {
 	waiting, stopWaiting := context.WithTimeout(ctx, waitTimeout)
 	defer stopWaiting()
-	if up.ExactlyOnce {
+	raises := s.options.WriteCheckpoints && up.ClientID != ""
+	if up.ExactlyOnce || raises {
 		leave, err := s.queue.enter(waiting, clientKey{caller.UserID, up.ClientID})
 		if err != nil {
 			return nil, fault.Retry(err, time.Second, "an earlier upload of this client is still running")
@@ -99,7 +103,7 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	r := &run{
 		store: s, caller: caller, upload: up,
 		session: newSession(conn, s.options.TransactionPool),
-		started: s.options.Now(), limit: time.Until(deadline),
+		started: s.options.Now(), limit: time.Until(deadline), raises: raises,
 	}
 	return r.apply(ctx)
 }

@@ -88,6 +88,9 @@ func (r *run) begin() []query {
 		commits = "relaxed"
 	}
 	queries := []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
+	if r.raises {
+		queries = append(queries, r.raiseCheckpoint())
+	}
 	if r.wasReset {
 		return queries
 	}

@@ -132,6 +132,7 @@ func (d *decoder) operations(name string, up *Upload, seen *presence) (err error
 	case seen.set: // under a second name: only equal operations are no contradiction
 		list, err = d.readValue()
 	case name == "transactions":
+		up.Grouped = true
 		up.Transactions, list, err = d.transactionList()
 	default:
 		up.Transactions, list, err = d.entryList()

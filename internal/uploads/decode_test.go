@@ -116,6 +116,7 @@ func TestDecodeReadsEveryEnvelope(t *testing.T) {
 			t.Parallel()
 			want := example()
 			tt.change(want)
+			want.Grouped = strings.Contains(tt.body, `"transactions"`)
 			if diff := cmp.Diff(want, decode(t, tt.body)); diff != "" {
 				t.Errorf("Decode(%s) (-want +got):\n%s", tt.body, diff)
 			}
@@ -237,10 +238,10 @@ func TestDecodeAcceptsAnUploadWithoutOperations(t *testing.T) {
 	noTransactions := &uploads.Upload{ClientID: "c", ExactlyOnce: true}
 	tests := map[string]*uploads.Upload{
 		`{"client_id": "c", "crud": []}`:         noTransactions,
-		`{"client_id": "c", "transactions": []}`: noTransactions,
+		`{"client_id": "c", "transactions": []}`: {ClientID: "c", ExactlyOnce: true, Grouped: true},
 		`[]`:                                     {},
 		`{"client_id": "c", "transactions": [{"transaction_id": 3, "crud": []}, {"crud": []}]}`: {
-			ClientID: "c", ExactlyOnce: true, Transactions: txs(tx(3, 0), tx(-1, 0)),
+			ClientID: "c", ExactlyOnce: true, Grouped: true, Transactions: txs(tx(3, 0), tx(-1, 0)),
 		},
 	}
 	for body, want := range tests {

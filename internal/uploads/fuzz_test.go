@@ -38,7 +38,8 @@ func FuzzDecode(f *testing.F) {
 		}
 		// Text with a lone surrogate is written as the text of its escapes.
 		unwritten := cmpopts.IgnoreFields(uploads.Operation{}, "Raw", "Malformed")
-		if diff := cmp.Diff(up, again, unwritten); diff != "" {
+		oneShape := cmpopts.IgnoreFields(uploads.Upload{}, "Grouped")
+		if diff := cmp.Diff(up, again, unwritten, oneShape); diff != "" {
 			t.Fatalf("written anew as %s (-first +again):\n%s", written, diff)
 		}
 	})

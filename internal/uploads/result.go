@@ -10,6 +10,9 @@ type Result struct {
 	Duplicates  int         `json:"duplicates"` // took effect by an earlier delivery
 	Ignored     int         `json:"ignored"`    // PATCH or DELETE that matched no row
 	Rejected    []Rejection `json:"rejected"`   // one per rejected client transaction
+	// Checkpoint is the client's write checkpoint, in decimal digits; empty
+	// where write checkpoints are off or the request named no client.
+	Checkpoint string `json:"checkpoint,omitempty"`
 	// Outcomes has one element per client transaction, in order; nil where all
 	// were accepted.
 	Outcomes []Outcome `json:"-"`

@@ -80,6 +80,9 @@ type Upload struct {
 	// NamesUser is whether the request said whom they belong to.
 	NamesUser    bool
 	Transactions []Transaction
+	// Grouped is whether the request itself said where each client transaction
+	// ends ("transactions").
+	Grouped bool
 	// ExactlyOnce is whether a redelivery can be recognised: the request has a
 	// client id, and every operation an op id.
 	ExactlyOnce bool

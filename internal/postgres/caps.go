@@ -1,0 +1,76 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"ferry/internal/fault"
+)
+
+// maxOpenBytes bounds the operations of one user's open rejections, so that a
+// user whose every write is refused cannot fill the database: 64 MiB are two
+// requests of the largest default size, or half a million ordinary operations,
+// far more than an honest client queues before somebody looks. Above it nothing
+// is rejected: the client keeps its queue and waits for an operator.
+const maxOpenBytes = 64 << 20
+
+// tooManyClients is what ferry.limit_clients raises.
+const tooManyClients = "FE002"
+
+// capPause is how long a client waits that has met a cap: an operator must act.
+const capPause = time.Minute
+
+// openBytesSQL measures the user's open rejections. The length of a stored
+// value is known without reading it.
+const openBytesSQL = `
+SELECT coalesce(sum(octet_length(operations)), 0)
+FROM ferry.rejections
+WHERE user_id = $1 AND state = 'open'`
+
+// checkRoom returns a *fault.Error if the user's open rejections leave no room
+// for one more of these operations. One that is larger than all the room still finds
+// it while no other is there, or it could never be decided. The measure is
+// taken once for each upload: concurrent ones may go beyond it a little.
+func (r *run) checkRoom(ctx context.Context, ops []*operation) error {
+	if r.openBytes == nil {
+		var total int
+		err := r.session.exchange(ctx, query{
+			sql: openBytesSQL, params: r.client()[:1],
+			row: func(values [][]byte) (err error) {
+				total, err = strconv.Atoi(string(values[0]))
+				return err
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("measure the open rejections: %w", err)
+		}
+		r.openBytes = &total
+	}
+	bytes := 1 // as asSent writes them
+	for _, o := range ops {
+		bytes += len(o.op.Raw) + 1
+	}
+	if *r.openBytes > 0 && *r.openBytes+bytes > maxOpenBytes {
+		r.store.options.Log.Warn("a user's open rejections have reached their cap; the user's refused uploads wait; "+
+			"replay or discard some (ferry rejections list --user)",
+			slog.String("user", r.caller.UserID), slog.Int("bytes", *r.openBytes))
+		return &fault.Error{
+			Code: fault.TooManyRequests, RetryAfter: capPause,
+			Detail: "too many of this user's operations stand rejected; they wait on the device until the server's operator has dealt with some",
+		}
+	}
+	*r.openBytes += bytes
+	return nil
+}
+
+// clientsFault is the answer to one client too many of a user.
+func (r *run) clientsFault(err error) error {
+	r.store.options.Log.Warn("a user has reached the cap of clients; uploads of further ones wait", slog.String("user", r.caller.UserID))
+	return &fault.Error{
+		Code: fault.TooManyRequests, RetryAfter: capPause, Cause: err,
+		Detail: "this user uploads from too many clients; use a client id again, such as database.getClientId()",
+	}
+}

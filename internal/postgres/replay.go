@@ -1,0 +1,358 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"ferry/internal/fault"
+	"ferry/internal/uploads"
+)
+
+// Replayed is what became of the replay of one rejection.
+type Replayed struct {
+	ID string `json:"rejection_id"`
+	// State is the rejection's state now. It stays open after a refusal.
+	State uploads.State `json:"state"`
+	// Already is whether there was nothing to do: it was settled before.
+	Already bool `json:"already,omitempty"`
+	Applied int  `json:"applied"`
+	Ignored int  `json:"ignored"` // PATCH or DELETE that matched no row
+	// Refusal is why it was refused again; nil if it was not.
+	Refusal *uploads.Refusal `json:"refusal,omitempty"`
+}
+
+// PlannedOperation is an operation that a replay would carry out.
+type PlannedOperation struct {
+	Kind  string `json:"op"`
+	Table string `json:"table"`
+	RowID string `json:"id"`
+	// Exists is whether the row is there now: a PUT would overwrite what may
+	// be newer.
+	Exists bool `json:"exists"`
+	// Refusal is set where it is known already that it would be refused.
+	Refusal *uploads.Refusal `json:"refusal,omitempty"`
+}
+
+// nextDependentSQL finds what a story goes on with. $1: the rejections that
+// were replayed, $2: those that were tried.
+const nextDependentSQL = `
+SELECT r.id::text
+FROM ferry.rejections r
+WHERE r.depends_on = ANY ($1::uuid[]) AND r.state = 'open' AND r.id <> ALL ($2::uuid[])
+ORDER BY r.first_op_id NULLS LAST, r.created_at, r.id
+LIMIT 1`
+
+// lockRejectionSQL makes a second replay wait for the first. It returns the
+// states of the rejection and of what it depends on.
+const lockRejectionSQL = `
+SELECT r.state, coalesce((SELECT d.state FROM ferry.rejections d WHERE d.id = r.depends_on), '')
+FROM ferry.rejections r
+WHERE r.id = $1::uuid
+FOR UPDATE OF r`
+
+// waitForClientSQL keeps the client's uploads out until the replay is decided:
+// none of them must find the rejection open and its row missing.
+const waitForClientSQL = `
+SELECT
+FROM ferry.progress
+WHERE user_id = $1 AND client_id = $2
+FOR UPDATE`
+
+const replayedSQL = `
+UPDATE ferry.rejections
+SET state = 'replayed', settled_at = now()
+WHERE id = $1::uuid AND state = 'open'`
+
+const refusedAgainSQL = `
+UPDATE ferry.rejections
+SET refused_at = now(), code = $2, sqlstate = $3, constraint_name = $4, column_name = $5, message = $6,
+    table_name = $7, row_id = $8, op_id = $9, op_index = $10
+WHERE id = $1::uuid AND state = 'open'`
+
+// Replay replays an open rejection as its user, and then what depends on it,
+// directly or not, in the order of the operations (alone leaves those as they
+// are). Each is decided in a database transaction of its own, together with its
+// change of state, and reported once that is durable. What is refused again
+// stays open, with the newest reason, and so does what depends on it. An error
+// is no verdict: the replay may be repeated.
+func (j *Rejections) Replay(ctx context.Context, id string, alone bool, report func(*Replayed)) error {
+	var tried, replayed []string
+	for next := id; next != ""; {
+		result, err := j.replay(ctx, next)
+		if err != nil {
+			return fmt.Errorf("replay rejection %s: %w", next, err)
+		}
+		report(result)
+		if alone {
+			return nil
+		}
+		tried = append(tried, next)
+		if result.State == uploads.Replayed {
+			replayed = append(replayed, next)
+		}
+		if next, err = j.nextDependent(ctx, replayed, tried); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *Rejections) nextDependent(ctx context.Context, replayed, tried []string) (next string, err error) {
+	err = j.Store.control.QueryRow(ctx, nextDependentSQL, replayed, tried).Scan(&next)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", operatorError("find what depends on the replayed rejections", err)
+	}
+	return next, nil
+}
+
+func (j *Rejections) replay(ctx context.Context, id string) (*Replayed, error) {
+	stored, err := j.Find(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case stored.State != uploads.Open:
+		return &Replayed{ID: stored.ID, State: stored.State, Already: true}, nil
+	}
+	if refusal, err := j.disabled(ctx, stored.UserID); err != nil || refusal != nil {
+		return &Replayed{ID: stored.ID, State: uploads.Open, Refusal: refusal}, err
+	}
+	var result *Replayed
+	err = j.withReplay(ctx, stored, func(ctx context.Context, p *replay) (err error) {
+		result, err = p.decide(ctx)
+		return err
+	})
+	return result, err
+}
+
+func (j *Rejections) disabled(ctx context.Context, userID string) (*uploads.Refusal, error) {
+	if j.Disabled == nil {
+		return nil, nil
+	}
+	disabled, err := j.Disabled(ctx, userID)
+	if err != nil || !disabled {
+		return nil, err
+	}
+	return &uploads.Refusal{Code: string(fault.UserDisabled), Message: "the user is disabled; nothing is done in their name"}, nil
+}
+
+// Plan tells what the replay of a rejection would do, without doing it.
+func (j *Rejections) Plan(ctx context.Context, id string) (*StoredRejection, []PlannedOperation, error) {
+	stored, err := j.Find(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	var planned []PlannedOperation
+	err = j.withReplay(ctx, stored, func(ctx context.Context, p *replay) (err error) {
+		planned, err = p.plan(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("plan the replay of rejection %s: %w", id, err)
+	}
+	return stored, planned, nil
+}
+
+// withReplay prepares the replay of a stored rejection on a connection.
+func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, do func(context.Context, *replay) error) error {
+	up, err := uploads.Decode(stored.Operations)
+	if err != nil {
+		return fmt.Errorf("read the stored operations: %w", err)
+	}
+	s := j.Store
+	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
+	started := s.options.Now()
+	c, err := s.catalog(ctx, started)
+	if err != nil {
+		return err
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("acquire a connection: %w", err)
+	}
+	defer conn.Release()
+	// A client transaction whose number stood around its entries was decoded
+	// as many.
+	whole := uploads.Transaction{TxID: -1}
+	for _, tx := range up.Transactions {
+		whole.Operations = append(whole.Operations, tx.Operations...)
+	}
+	r := &run{
+		store: s, session: newSession(conn, s.options.TransactionPool), catalog: c,
+		caller:  uploads.Caller{UserID: stored.UserID, Claims: stored.Claims},
+		upload:  &uploads.Upload{ClientID: stored.ClientID, Operations: up.Operations, Transactions: []uploads.Transaction{whole}},
+		started: started, limit: replayTimeout,
+	}
+	return do(ctx, &replay{run: r, stored: stored, ops: open(r.transactions())})
+}
+
+// replayTimeout is longer than any statement of an upload may take; no client
+// waits for a replay.
+const replayTimeout = 2 * time.Minute
+
+// replay is the replay of one rejection over one connection. It is one attempt
+// of the second path, with the rejection's state in the place of the client's
+// progress.
+type replay struct {
+	*run
+	stored *StoredRejection
+	ops    []*operation
+	// state and rootState are those of the rejection and of what it depends
+	// on, once they are locked.
+	state, rootState uploads.State
+}
+
+// decide applies the operations or returns why they were refused.
+func (p *replay) decide(ctx context.Context) (*Replayed, error) {
+	for range maxIdle {
+		o, err := p.attempt(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case p.state != uploads.Open:
+			return &Replayed{ID: p.stored.ID, State: p.state, Already: true}, nil
+		case p.rootState == uploads.Open:
+			refusal := dependent("this depends on rejection " + p.stored.DependsOn + ", which is open: replay that one")
+			return &Replayed{ID: p.stored.ID, State: uploads.Open, Refusal: &refusal}, nil
+		case o == nil:
+			return p.done(), nil
+		case o.err != nil && isTransient(o.err):
+			return nil, fmt.Errorf("the database gave it up; try again: %w", o.err)
+		case o.err != nil:
+			return p.refused(ctx, verdict{operation: blamed(p.ops, o), refusal: p.refusalOf(o.err)})
+		case len(o.refusals) > 0:
+			return p.refused(ctx, o.refusals[0])
+		}
+	}
+	return nil, errNoRest
+}
+
+func (p *replay) done() *Replayed {
+	result := &Replayed{ID: p.stored.ID, State: uploads.Replayed}
+	for _, o := range p.ops {
+		if o.expected == ignored {
+			result.Ignored++
+		} else {
+			result.Applied++
+		}
+	}
+	return result
+}
+
+// attempt returns nil once the replay is committed, and an obstacle if it left
+// nothing behind.
+func (p *replay) attempt(ctx context.Context) (*obstacle, error) {
+	var o *obstacle
+	err := p.repeatedly(ctx, func() (err error) {
+		o, err = p.attemptOnce(ctx)
+		return err
+	})
+	p.session.rollback(ctx)
+	return o, err
+}
+
+func (p *replay) attemptOnce(ctx context.Context) (*obstacle, error) {
+	if err := p.lock(ctx); err != nil || p.state != uploads.Open || p.rootState == uploads.Open {
+		return nil, err
+	}
+	steps, planned := plan(p.catalog, payload(p.ops), true)
+	if len(planned) > 0 {
+		return &obstacle{refusals: []verdict{{operation: p.ops[planned[0].ref], refusal: planned[0].refusal}}}, nil
+	}
+	prefix := []query{{sql: replayedSQL, params: p.id(), tag: "UPDATE 1"}, p.becomeCaller()}
+	if o, err := p.runSteps(ctx, prefix, steps, p.ops); err != nil || o != nil {
+		return o, err
+	}
+	if lost := unexpected(steps, p.ops); len(lost) > 0 {
+		return p.lookForRows(ctx, p.ops, lost, true)
+	}
+	return p.finish(ctx, p.ops)
+}
+
+func (p *replay) id() []param { return []param{textParam(p.stored.ID)} }
+
+// lock begins the database transaction and keeps other replays, and uploads of
+// the same client, out until it ends.
+func (p *replay) lock(ctx context.Context) error {
+	p.state, p.rootState = "", ""
+	queries := p.begin()
+	if p.stored.ClientID != "" {
+		queries = append(queries, query{sql: waitForClientSQL, params: p.client()})
+	}
+	queries = append(queries, query{sql: lockRejectionSQL, params: p.id(), row: func(values [][]byte) error {
+		p.state, p.rootState = uploads.State(values[0]), uploads.State(values[1])
+		return nil
+	}})
+	if err := p.session.exchange(ctx, queries...); err != nil {
+		if isTimeout(err) {
+			return fmt.Errorf("an upload or another replay holds it; try again: %w", err)
+		}
+		return err
+	}
+	if p.state == "" {
+		return ErrNoRejection
+	}
+	return nil
+}
+
+// refused stores the newest reason.
+func (p *replay) refused(ctx context.Context, v verdict) (*Replayed, error) {
+	op := v.operation.op
+	_, err := p.store.control.Exec(ctx, refusedAgainSQL, p.stored.ID,
+		v.refusal.Code, v.refusal.SQLState, v.refusal.Constraint, v.refusal.Column, sendable(v.refusal.Message),
+		sendable(op.Table), sendable(op.ID), presentOpID(op.OpID), p.opIndex(v.operation))
+	if err != nil {
+		return nil, operatorError("store the reason", err)
+	}
+	return &Replayed{ID: p.stored.ID, State: uploads.Open, Refusal: &v.refusal}, nil
+}
+
+func presentOpID(id int64) *int64 {
+	if id < 0 {
+		return nil
+	}
+	return &id
+}
+
+// opIndex is an operation's place within the client transaction, of which
+// only the end may be stored: an earlier delivery decided the rest.
+func (p *replay) opIndex(o *operation) int {
+	skipped := 0
+	for i, other := range p.ops {
+		if p.stored.OpID != nil && other.op.OpID == *p.stored.OpID {
+			skipped = p.stored.OpIndex - i
+		}
+	}
+	return skipped + slices.Index(p.ops, o)
+}
+
+// plan finds out which rows are there, in a database transaction that changes
+// nothing.
+func (p *replay) plan(ctx context.Context) ([]PlannedOperation, error) {
+	planned := make([]PlannedOperation, len(p.ops))
+	for i, o := range p.ops {
+		planned[i] = PlannedOperation{Kind: o.op.Kind.String(), Table: o.op.Table, RowID: o.op.ID}
+	}
+	steps, refusals := plan(p.catalog, payload(p.ops), false)
+	for _, r := range refusals {
+		planned[r.ref].Refusal = &r.refusal
+	}
+	defer p.session.rollback(ctx)
+	found := make([]rowState, len(p.ops))
+	if err := p.session.exchange(ctx, append(p.begin(), p.becomeCaller())...); err != nil {
+		return nil, err
+	}
+	// An id that its column cannot hold is the replay's to refuse.
+	if err := p.look(ctx, steps, p.ops, found, make([]*uuid, len(p.ops))); err != nil && isTransient(err) {
+		return nil, err
+	}
+	for i, row := range found {
+		planned[i].Exists = row.visible || row.exists
+	}
+	return planned, nil
+}

@@ -1,0 +1,13 @@
+-- +goose Up
+
+-- Write checkpoints, for apps that use PowerSync's custom ones. The PowerSync
+-- Service replicates this table and tells the client how far it has come.
+CREATE TABLE ferry.checkpoints (
+    user_id    text   NOT NULL,
+    client_id  text   NOT NULL,
+    checkpoint bigint NOT NULL, -- never falls
+    PRIMARY KEY (user_id, client_id)
+) WITH (fillfactor = 60); -- room for HOT updates: a row changes with every upload
+
+-- +goose Down
+DROP TABLE ferry.checkpoints;
