@@ -77,9 +77,15 @@ func runDev(ctx context.Context, a *app, args []string) error {
 	}()
 	err = serve(ctx, cfg, servingOptions{
 		log:         log,
+		demo:        &demo{userID: d.Users[0].ID},
 		allowOrigin: func(origin string) bool { return isLocalOrigin(origin) || originsOf(cfg)(origin) },
 		listening: func(address string) error {
-			return d.announce(a.stdout, *asJSON, cfg, cluster, "http://"+reachable(address))
+			url := "http://" + reachable(address)
+			notice := a.stdout
+			if *asJSON {
+				notice = a.stderr // scripts read one line from stdout
+			}
+			return errors.Join(d.announce(a.stdout, *asJSON, cfg, cluster, url), announceDemo(notice, url))
 		},
 	})
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
@@ -135,6 +141,9 @@ func (d *devFolder) prepareDatabase(ctx context.Context, cluster *devcluster.Clu
 	defer m.Close()
 	m.UploadRole, m.GrantTo = cfg.Upload.Role, devLogin
 	if _, err := m.Up(ctx); err != nil {
+		return err
+	}
+	if err := execSQL(ctx, owner, createDemoRoleSQL); err != nil {
 		return err
 	}
 	return execSQL(ctx, owner, strings.ReplaceAll(devSQL, "authenticated", pgx.Identifier{cfg.Upload.Role}.Sanitize()))

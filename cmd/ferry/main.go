@@ -45,6 +45,7 @@ func commands() []command {
 		{"serve", "serve the API, in front of the app's Postgres", runServe},
 		{"dev", "serve the API with a private Postgres, for development", runDev},
 		{"migrate", "create or change schema ferry: up, down, status", runMigrate},
+		{"rejections", "list, show, replay, discard or prune what the database refused", runRejections},
 		{"keygen", "make a key for sync tokens", runKeygen},
 		{"healthcheck", "ask a running ferry whether it is alive", runHealthcheck},
 		{"version", "print the version", runVersion},
@@ -164,15 +165,27 @@ func printFlag(w io.Writer, f *flag.Flag) {
 // parseFlags parses args, of which none may be left over: help goes to stdout,
 // mistakes are usageErrors.
 func parseFlags(flags *flagSet, args []string) error {
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		flags.help()
-		return err
-	case err != nil:
-		return usageError{fmt.Sprintf("%s: %v; see: ferry %s --help", flags.Name(), err, flags.Name())}
-	case flags.NArg() > 0:
-		return usageError{fmt.Sprintf("%s: unexpected argument %q; see: ferry %s --help", flags.Name(), flags.Arg(0), flags.Name())}
+	others, err := parseMixed(flags, args)
+	if err == nil && len(others) > 0 {
+		return usageError{fmt.Sprintf("%s: unexpected argument %q; see: ferry %s --help", flags.Name(), others[0], flags.Name())}
 	}
-	return nil
+	return err
+}
+
+// parseMixed parses flags and returns the other arguments, which may stand
+// before, between and behind them.
+func parseMixed(flags *flagSet, args []string) (others []string, err error) {
+	for {
+		err := flags.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			flags.help()
+			return nil, err
+		case err != nil:
+			return nil, usageError{fmt.Sprintf("%s: %v; see: ferry %s --help", flags.Name(), err, flags.Name())}
+		case flags.NArg() == 0:
+			return others, nil
+		}
+		others, args = append(others, flags.Arg(0)), flags.Args()[1:]
+	}
 }

@@ -37,6 +37,8 @@ func runServe(ctx context.Context, a *app, args []string) error {
 type servingOptions struct {
 	log         *slog.Logger
 	allowOrigin func(origin string) bool
+	// demo is nil but in `ferry dev`.
+	demo *demo
 	// listening is called once requests are answered, with the API's address.
 	listening func(address string) error
 }
@@ -53,15 +55,7 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 	for _, warning := range cfg.Warnings {
 		o.log.Warn(warning)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{
-		URL:             cfg.Database.URL.Reveal(),
-		TransactionPool: cfg.Database.Pool == config.PoolTransaction,
-		Role:            cfg.Upload.Role,
-		Schemas:         cfg.Upload.Schemas,
-		Tables:          cfg.Upload.Tables,
-		Log:             o.log,
-		Now:             time.Now,
-	})
+	store, err := postgres.Open(ctx, storeOptions(cfg, o.log))
 	if err != nil {
 		return err
 	}
@@ -69,11 +63,32 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 	if err := checkStart(ctx, store, o.log); err != nil {
 		return err
 	}
-	handler, err := newAPI(cfg, store, o)
+	api, err := newAPI(cfg, store, o)
 	if err != nil {
 		return err
 	}
-	return listenAndServe(ctx, cfg, handler, o)
+	if o.demo != nil {
+		demoStore, err := o.demo.open(ctx, cfg, o.log)
+		if err != nil {
+			return err
+		}
+		defer demoStore.Close()
+		api.Demo = &httpapi.Demo{UserID: o.demo.userID, Store: demoStore}
+	}
+	return listenAndServe(ctx, cfg, httpapi.New(*api), o)
+}
+
+func storeOptions(cfg *config.Config, log *slog.Logger) postgres.Options {
+	return postgres.Options{
+		URL:              cfg.Database.URL.Reveal(),
+		TransactionPool:  cfg.Database.Pool == config.PoolTransaction,
+		Role:             cfg.Upload.Role,
+		Schemas:          cfg.Upload.Schemas,
+		Tables:           cfg.Upload.Tables,
+		WriteCheckpoints: cfg.Upload.WriteCheckpoints,
+		Log:              log,
+		Now:              time.Now,
+	}
 }
 
 // checkStart refuses to serve with an upload role that could get around the
@@ -91,7 +106,7 @@ func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) er
 	return nil
 }
 
-func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (http.Handler, error) {
+func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*httpapi.Options, error) {
 	issuer, err := newIssuer(cfg, o.log)
 	if err != nil {
 		return nil, err
@@ -110,7 +125,7 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (http.H
 	if err != nil {
 		return nil, fmt.Errorf("sessions: %w", err)
 	}
-	api := httpapi.Options{
+	api := &httpapi.Options{
 		Sessions:      sessions,
 		Uploaders:     sessions,
 		Store:         store,
@@ -129,7 +144,10 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (http.H
 			api.Uploaders = identity.Chain{sessions, syncToken}
 		}
 	}
-	return httpapi.New(api), nil
+	if cfg.Upload.WriteCheckpoints {
+		api.Checkpoints = store
+	}
+	return api, nil
 }
 
 // newIssuer returns nil where ferry runs without a token key.

@@ -66,6 +66,7 @@ type Upload struct {
 	// alone for every granted table; none: those with row-level security.
 	Tables           []string
 	AcceptsSyncToken bool
+	WriteCheckpoints bool  // each raises its client's write checkpoint
 	MaxBodyBytes     int64 // after decompression
 	MaxOperations    int   // in one request of several transactions
 }

@@ -89,6 +89,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 		"FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN=true",
 		"FERRY_MAX_BODY_BYTES=1MiB",
 		"FERRY_MAX_OPERATIONS=500",
+		"FERRY_WRITE_CHECKPOINTS=true",
 		"FERRY_DATABASE_POOL=transaction",
 		"FERRY_MIGRATE_DATABASE_URL=host=db user=owner password=hunter3",
 	})
@@ -128,6 +129,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 			Schemas:          []string{"app", "public"},
 			Tables:           []string{"todos", "app.Lists"},
 			AcceptsSyncToken: true,
+			WriteCheckpoints: true,
 			MaxBodyBytes:     1 << 20,
 			MaxOperations:    500,
 		},

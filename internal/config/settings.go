@@ -34,6 +34,7 @@ type settings struct {
 	AcceptsSyncToken   onOff         `env:"FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN"`
 	MaxBodyBytes       byteSize      `env:"FERRY_MAX_BODY_BYTES"`
 	MaxOperations      operations    `env:"FERRY_MAX_OPERATIONS"`
+	WriteCheckpoints   onOff         `env:"FERRY_WRITE_CHECKPOINTS"`
 	DatabasePool       pool          `env:"FERRY_DATABASE_POOL"`
 	MigrateDatabaseURL databaseURL   `env:"FERRY_MIGRATE_DATABASE_URL"`
 }
@@ -87,6 +88,7 @@ func (s settings) config() *Config {
 			Schemas:          s.UploadSchemas,
 			Tables:           s.UploadTables,
 			AcceptsSyncToken: bool(s.AcceptsSyncToken),
+			WriteCheckpoints: bool(s.WriteCheckpoints),
 			MaxBodyBytes:     int64(s.MaxBodyBytes),
 			MaxOperations:    int(s.MaxOperations),
 		},

@@ -49,7 +49,7 @@ func variables() []variable {
 		{name: "FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN", fallback: "false", help: "take the sync token for uploads as well"},
 		{name: "FERRY_MAX_BODY_BYTES", fallback: "32MiB", help: "the largest request after decompression, in bytes or with KiB, MiB, GiB"},
 		{name: "FERRY_MAX_OPERATIONS", fallback: "10000", help: "the most operations in one request of several transactions"},
-		{name: "FERRY_WRITE_CHECKPOINTS", later: true},
+		{name: "FERRY_WRITE_CHECKPOINTS", fallback: "false", help: "keep PowerSync's custom write checkpoints, in ferry.checkpoints"},
 		{name: "FERRY_DATABASE_POOL", fallback: PoolSession, help: "transaction behind a pooler in transaction mode, else session"},
 		{name: "FERRY_MIGRATE_DATABASE_URL", secret: true, help: "where migrate connects to; by default DATABASE_URL"},
 	}

@@ -53,6 +53,32 @@ func applyAll(_ context.Context, _ uploads.Caller, u *uploads.Upload) (*uploads.
 	return &uploads.Result{ExactlyOnce: u.ExactlyOnce, Applied: u.Operations, Rejected: []uploads.Rejection{}}, nil
 }
 
+// fakeCheckpoints keeps checkpoints by user and client, unless err is set.
+type fakeCheckpoints struct {
+	mu     sync.Mutex
+	stored map[[2]string]int64
+	err    error
+}
+
+func (c *fakeCheckpoints) change(userID, clientID string, to func(int64) int64) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, c.err
+	}
+	key := [2]string{userID, clientID}
+	c.stored[key] = to(c.stored[key])
+	return c.stored[key], nil
+}
+
+func (c *fakeCheckpoints) RaiseCheckpoint(_ context.Context, userID, clientID string) (int64, error) {
+	return c.change(userID, clientID, func(n int64) int64 { return n + 1 })
+}
+
+func (c *fakeCheckpoints) RequestCheckpoint(_ context.Context, userID, clientID string, id int64) (int64, error) {
+	return c.change(userID, clientID, func(n int64) int64 { return max(n, id) })
+}
+
 // authenticatorFunc stands for ways of signing in that are yet to come.
 type authenticatorFunc func() (*identity.Principal, error)
 
@@ -113,6 +139,7 @@ func setup(t *testing.T, change ...func(*api)) *api {
 		Uploaders:     a.sessions,
 		Tokens:        a.issuer,
 		Store:         storeFunc(applyAll),
+		Checkpoints:   &fakeCheckpoints{stored: map[[2]string]int64{}},
 		Ready:         func(context.Context) error { return nil },
 		AllowOrigin:   func(origin string) bool { return origin == appOrigin },
 		MaxBodyBytes:  testMaxBody,

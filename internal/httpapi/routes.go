@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	"ferry/internal/fault"
 	"ferry/internal/identity"
+	"ferry/internal/tokens"
 	"ferry/internal/uploads"
 )
 
@@ -41,19 +43,33 @@ func authenticate(r *http.Request, a identity.Authenticator, f *facts) (*identit
 	return p, nil
 }
 
-// token answers what the client SDK's fetchCredentials() returns.
-func (s *server) token(w http.ResponseWriter, r *http.Request, f *facts) error {
+// signedIn is who asks for a token.
+func (s *server) signedIn(r *http.Request, f *facts) (*identity.Principal, error) {
+	return authenticate(r, s.Sessions, f)
+}
+
+// issue gives a token to whom who says.
+func (s *server) issue(r *http.Request, f *facts, who func(*http.Request, *facts) (*identity.Principal, error)) (tokens.Token, error) {
 	if s.Tokens == nil {
-		return fault.New(fault.TokensDisabled,
+		return tokens.Token{}, fault.New(fault.TokensDisabled,
 			"this server issues no tokens: it has no token key (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
 	}
-	p, err := authenticate(r, s.Sessions, f)
+	p, err := who(r, f)
 	if err != nil {
-		return err
+		return tokens.Token{}, err
 	}
 	token, err := s.Tokens.Issue(p.UserID, p.Claims)
 	if err != nil {
-		return fmt.Errorf("issue a sync token: %w", err)
+		return tokens.Token{}, fmt.Errorf("issue a sync token: %w", err)
+	}
+	return token, nil
+}
+
+// token answers what the client SDK's fetchCredentials() returns.
+func (s *server) token(w http.ResponseWriter, r *http.Request, f *facts) error {
+	token, err := s.issue(r, f, s.signedIn)
+	if err != nil {
+		return err
 	}
 	return writeJSON(w, http.StatusOK, struct {
 		Endpoint  string `json:"endpoint"`
@@ -69,30 +85,60 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, f *facts) error 
 	if err != nil {
 		return err
 	}
-	body, release, err := s.readBody(w, r)
+	up, release, err := s.receive(w, r, f, p, s.decode)
 	if err != nil {
 		return err
 	}
 	defer release()
+	result, err := apply(r.Context(), f, s.Store, p, up)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, result)
+}
+
+// receive reads the operations that p sends. release must be called once they
+// are not needed any more.
+func (s *server) receive(
+	w http.ResponseWriter, r *http.Request, f *facts, p *identity.Principal,
+	decode func(body []byte) (*uploads.Upload, error),
+) (up *uploads.Upload, release func(), err error) {
+	body, release, err := s.readBody(w, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	up, err = decode(body)
+	if err == nil {
+		f.add(slog.String("client", up.ClientID), slog.Int("operations", up.Operations))
+		err = checkUser(up, p)
+	}
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return up, release, nil
+}
+
+// decode reads a body in any of the shapes that have several operations.
+func (s *server) decode(body []byte) (*uploads.Upload, error) {
 	up, err := uploads.DecodeAtMost(body, s.MaxOperations)
 	if errors.Is(err, uploads.ErrTooManyOperations) {
-		return s.tooLarge(fmt.Sprintf("the request has over %d operations, which may only come in a single transaction: send smaller batches",
+		return nil, s.tooLarge(fmt.Sprintf("the request has over %d operations, which may only come in a single transaction: send smaller batches",
 			s.MaxOperations))
 	}
+	return up, err
+}
+
+// apply applies operations as p. The result beside an error is as
+// [uploads.Store] says.
+func apply(ctx context.Context, f *facts, store uploads.Store, p *identity.Principal, up *uploads.Upload) (*uploads.Result, error) {
+	result, err := store.Apply(ctx, uploads.Caller{UserID: p.UserID, Claims: p.Claims}, up)
 	if err != nil {
-		return err
-	}
-	f.add(slog.String("client", up.ClientID), slog.Int("operations", up.Operations))
-	if err := checkUser(up, p); err != nil {
-		return err
-	}
-	result, err := s.Store.Apply(r.Context(), uploads.Caller{UserID: p.UserID, Claims: p.Claims}, up)
-	if err != nil {
-		return err
+		return result, err
 	}
 	f.add(slog.Int("applied", result.Applied), slog.Int("duplicates", result.Duplicates),
 		slog.Int("ignored", result.Ignored), slog.Int("rejected", len(result.Rejected)))
-	return writeJSON(w, http.StatusOK, result)
+	return result, nil
 }
 
 func checkUser(up *uploads.Upload, p *identity.Principal) error {

@@ -41,6 +41,10 @@ type Options struct {
 	// Tokens is nil where ferry runs without a token key.
 	Tokens TokenIssuer
 	Store  uploads.Store
+	// Checkpoints is nil where write checkpoints are off.
+	Checkpoints Checkpoints
+	// Demo is nil but in `ferry dev`.
+	Demo *Demo
 	// Ready returns nil, or a [fault.Error] that says why uploads cannot be
 	// taken right now.
 	Ready func(ctx context.Context) error
@@ -85,6 +89,15 @@ func (s *server) routes() *chi.Mux {
 	r.Get("/token", s.handle(s.token))
 	r.Post("/token", s.handle(s.token))
 	r.Post("/upload", s.handle(s.upload))
+	r.Get("/api/auth/token", s.handle(s.referenceToken))
+	r.Get("/api/auth/keys", s.handle(s.jwks))
+	r.Post("/api/data", s.handle(s.data))
+	r.Put("/api/data", s.handle(s.singleOperation(uploads.Put)))
+	r.Patch("/api/data", s.handle(s.singleOperation(uploads.Patch)))
+	r.Delete("/api/data", s.handle(s.singleOperation(uploads.Delete)))
+	r.Put("/api/data/checkpoint", s.handle(s.raiseCheckpoint))
+	r.Put("/checkpoint", s.handle(s.raiseCheckpoint))
+	r.Post("/checkpoint-request", s.handle(s.requestCheckpoint))
 	r.Get("/.well-known/jwks.json", s.handle(s.jwks))
 	r.Get(healthPath, s.handle(healthz))
 	r.Get(readyPath, s.handle(s.readyz))
