@@ -1,0 +1,116 @@
+// Command bench measures ferry over HTTP against bare Postgres, on a private
+// cluster and with every guarantee switched on. Each figure is a ratio whose
+// two sides alternate within one run. `make bench` runs it; it prints a table
+// and writes bench/results.json.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// figure is one line of bench/results.json.
+type figure struct {
+	Name   string  `json:"name"`
+	Value  float64 `json:"value"`
+	Target float64 `json:"target"`
+	Unit   string  `json:"unit"`
+	Pass   bool    `json:"pass"`
+}
+
+// atLeast and atMost make figures of which more, or less, is better.
+func atLeast(name string, value, target float64, unit string) figure {
+	return figure{name, value, target, unit, value >= target}
+}
+
+func atMost(name string, value, target float64, unit string) figure {
+	return figure{name, value, target, unit, value <= target}
+}
+
+func main() {
+	ferry := flag.String("ferry", "bin/ferry", "the ferry to measure")
+	out := flag.String("out", "bench", "folder for the results")
+	pairs := flag.Int("pairs", 5, "pairs of measurements for each ratio")
+	phase := flag.Duration("phase", time.Second, "length of one side of a pair")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *ferry, *out, *pairs, *phase); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, ferry, out string, pairs int, phase time.Duration) error {
+	b, err := start(ctx, ferry)
+	if err != nil {
+		return err
+	}
+	defer b.stop()
+	b.pairs, b.phase = pairs, phase
+	var figures []figure
+	for _, measure := range []func(context.Context) ([]figure, error){b.startup, b.tokens, b.puts, b.single, b.mixed, b.memory} {
+		some, err := measure(ctx)
+		if err != nil {
+			return err
+		}
+		figures = append(figures, some...)
+		printFigures(some)
+	}
+	return write(out, figures)
+}
+
+func printFigures(figures []figure) {
+	w := tabwriter.NewWriter(os.Stdout, 26, 0, 2, ' ', 0)
+	for _, f := range figures {
+		verdict := "pass"
+		if !f.Pass {
+			verdict = "MISS"
+		}
+		fmt.Fprintf(w, "%s\t%.3f %s\ttarget %g\t%s\n", f.Name, f.Value, f.Unit, f.Target, verdict)
+	}
+	_ = w.Flush()
+}
+
+func write(folder string, figures []figure) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // results are no secret
+		return err
+	}
+	content, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, "results.json"), append(content, '\n'), 0o644) //nolint:gosec // see above
+}
+
+// side is one of the two things that a ratio compares: work for so long, on so
+// many connections, and the rate that came out.
+type side func(ctx context.Context, phase time.Duration) (rate float64, err error)
+
+// ratio runs a and b in turn and returns the median of the pairs' quotients.
+func (b *bench) ratio(ctx context.Context, x, y side) (float64, error) {
+	quotients := make([]float64, 0, b.pairs)
+	for i := range b.pairs + 1 {
+		rateX, err := x(ctx, b.phase)
+		if err != nil {
+			return 0, err
+		}
+		rateY, err := y(ctx, b.phase)
+		if err != nil {
+			return 0, err
+		}
+		if i > 0 { // the first pair warms up
+			quotients = append(quotients, rateX/rateY)
+		}
+	}
+	slices.Sort(quotients)
+	return quotients[len(quotients)/2], nil
+}
