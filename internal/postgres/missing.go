@@ -72,23 +72,31 @@ func (r *run) continuations(txs []*transaction) query {
 				return err
 			}
 			return positionAndID(len(txs), func(i int, root uuid) {
-				if first := txs[i].firstOpen(); first != nil && lastOpID < first.op.OpID {
-					txs[i].continues = &root
-				}
+				txs[i].continues = append(txs[i].continues, continuation{root, lastOpID})
 			})(values)
 		},
 	}
+}
+
+// continuation is a rejection of a part of a client transaction.
+type continuation struct {
+	rejection uuid
+	lastOpID  int64
 }
 
 // continued refuses the transactions whose first part stands rejected.
 func continued(txs []*transaction) []verdict {
 	var verdicts []verdict
 	for _, tx := range txs {
-		if first := tx.firstOpen(); first != nil && tx.continues != nil {
-			verdicts = append(verdicts, verdict{
-				operation: first, dependsOn: tx.continues,
-				refusal: dependent("this continues a transaction that was rejected"),
-			})
+		first := tx.firstOpen()
+		for _, part := range slices.Backward(tx.continues) {
+			if first != nil && part.lastOpID < first.op.OpID {
+				verdicts = append(verdicts, verdict{
+					operation: first, dependsOn: &part.rejection,
+					refusal: dependent("this continues a transaction that was rejected"),
+				})
+				break
+			}
 		}
 	}
 	return verdicts
@@ -121,49 +129,78 @@ type rowState struct {
 	exists  bool
 }
 
-// lookForRows finds out why operations did not touch their rows, while the
-// database transaction that shows it is still open. It notes what to expect
-// the next time, or returns verdicts.
+// lookForRows finds out why operations did not touch their rows: as the rows
+// are now, while the database transaction is still open, and as they were
+// before it. It notes what to expect the next time, or returns verdicts.
+//
+// Where the two differ, other operations of the same database transaction have
+// changed the row, and it depends on them what the answer is: then they are
+// committed first. Within one client transaction the later state counts.
 func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow, singly bool) (*obstacle, error) {
 	var missing []*operation
+	var refs []int
 	for _, l := range lost {
 		o := ops[l.ref]
-		if o.touched { // it is there now
+		switch {
+		case o.touched: // it is there now
 			o.expected, o.suppressed = applied, false
-			continue
-		}
-		if !putLater(ops, l.ref) {
-			missing = append(missing, o)
-			continue
-		}
-		// The row as it is now does not tell what it was before that PUT.
-		if !singly {
+		case !putLater(ops, l.ref):
+			missing, refs = append(missing, o), append(refs, l.ref)
+		case !singly:
 			return &obstacle{apart: true, first: l.ref, last: l.ref}, nil
-		}
-		// Had it been there, out of reach, the PUT would not have gone through.
-		if o.suppressed = l.step.shape.table.suppresses(o.op.Kind); !o.suppressed {
-			o.expected = ignored
+		default:
+			// Had it been there, out of reach, that PUT would not have gone through.
+			if o.suppressed = l.step.shape.table.suppresses(o.op.Kind); !o.suppressed {
+				o.expected = ignored
+			}
 		}
 	}
 	if len(missing) == 0 {
 		return &obstacle{}, nil
 	}
 	steps, _ := plan(r.catalog, payload(missing), false)
-	found := make([]rowState, len(missing))
+	now, before := make([]rowState, len(missing)), make([]rowState, len(missing))
 	depends := make([]*uuid, len(missing))
-	if err := r.look(ctx, steps, missing, found, depends); err != nil {
+	if err := r.lookTwice(ctx, steps, now, before, r.dependencies(missing, depends)); err != nil {
 		return nil, err
 	}
 	result := &obstacle{}
 	for _, s := range steps {
-		for _, ref := range s.refs {
-			if v := judge(missing[ref], s, found[ref], depends[ref]); v != nil {
+		for _, i := range s.refs {
+			row := now[i]
+			switch {
+			case row == before[i]:
+			case !singly:
+				return &obstacle{apart: true, first: refs[i], last: refs[i]}, nil
+			case before[i].hidden() && !row.exists && !deletesBefore(ops, refs[i]):
+				row = before[i] // it was removed behind this operation
+			}
+			if v := judge(missing[i], s, row, depends[i]); v != nil {
 				result.refusals = append(result.refusals, *v)
 			}
 		}
 	}
 	result.refusals = firstPerTransaction(result.refusals)
 	return result, nil
+}
+
+// hidden is whether a row is there, but not for the caller.
+func (s rowState) hidden() bool { return s.exists && !s.visible }
+
+// deletesBefore is whether an operation before the one at ref deletes a row,
+// and perhaps others with it.
+func deletesBefore(ops []*operation, ref int) bool {
+	return slices.ContainsFunc(ops[:ref], func(o *operation) bool { return o.op.Kind == uploads.Delete })
+}
+
+// lookTwice looks at rows in the open transaction, ends it, and looks again.
+// more is asked along the way.
+func (r *run) lookTwice(ctx context.Context, steps []*step, now, before []rowState, more query) error {
+	if err := r.look(ctx, steps, now, nil, more); err != nil {
+		return err
+	}
+	r.session.rollback(ctx)
+	return r.look(ctx, steps, before, append(r.begin(), r.becomeCaller()))
 }
 
 // putLater is whether an operation behind the one at ref writes its row.
@@ -203,10 +240,10 @@ func (t *table) suppresses(kind uploads.Kind) bool {
 	return t.updateTrigger
 }
 
-// look asks for rows as the caller, then past the policies, then for the
-// rejections that would have made them. The transaction is of no use after it.
-func (r *run) look(ctx context.Context, steps []*step, missing []*operation, found []rowState, depends []*uuid) error {
-	var queries []query
+// look asks, behind first, for rows as the caller, and then past the policies.
+// The transaction is of no use after it.
+func (r *run) look(ctx context.Context, steps []*step, found []rowState, first []query, more ...query) error {
+	queries := first
 	for _, s := range steps {
 		if !s.shape.table.id.canSelect {
 			continue
@@ -217,7 +254,7 @@ func (r *run) look(ctx context.Context, steps []*step, missing []*operation, fou
 			row: atPosition(s, func(ref int) { found[ref].visible = true }),
 		})
 	}
-	queries = append(queries, query{sql: ownRoleSQL}, r.dependencies(missing, depends))
+	queries = append(append(queries, query{sql: ownRoleSQL}), more...)
 	if err := r.session.exchange(ctx, queries...); err != nil {
 		return err
 	}

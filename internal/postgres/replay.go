@@ -344,11 +344,8 @@ func (p *replay) plan(ctx context.Context) ([]PlannedOperation, error) {
 	}
 	defer p.session.rollback(ctx)
 	found := make([]rowState, len(p.ops))
-	if err := p.session.exchange(ctx, append(p.begin(), p.becomeCaller())...); err != nil {
-		return nil, err
-	}
 	// An id that its column cannot hold is the replay's to refuse.
-	if err := p.look(ctx, steps, p.ops, found, make([]*uuid, len(p.ops))); err != nil && isTransient(err) {
+	if err := p.look(ctx, steps, found, append(p.begin(), p.becomeCaller())); err != nil && isTransient(err) {
 		return nil, err
 	}
 	for i, row := range found {

@@ -14,8 +14,8 @@ import (
 type transaction struct {
 	*uploads.Transaction
 	operations []operation
-	rejections []uuid // those that its operations belong to, in order
-	continues  *uuid  // the rejection whose transaction this one continues
+	rejections []uuid         // those that its operations belong to, in order
+	continues  []continuation // rejections of the same client transaction, the newest last
 }
 
 // firstOpen returns the first operation that is still to be decided, or nil.
