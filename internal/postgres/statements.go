@@ -45,8 +45,14 @@ func (s *shape) joined() string { return "WITH d AS MATERIALIZED (" + s.rows() +
 // columnName names the i-th column's value in the source.
 func columnName(i int) string { return "c" + strconv.Itoa(i+1) }
 
-// isRow joins the table, as t, with the source.
-func (s *shape) isRow() string { return "t." + s.table.id.sql + " = d.k" }
+// isRow joins the table, as t, with the source. The second condition says the
+// same once more: without it Postgres reads the whole table, policies and all,
+// for a few rows of one of middling size, because it takes every look into the
+// index for a read from the disk.
+func (s *shape) isRow() string {
+	id := "t." + s.table.id.sql
+	return id + " = d.k AND " + id + " = ANY (ARRAY(SELECT k FROM d))"
+}
 
 // targets is the column list of an INSERT.
 func (s *shape) targets() string {
