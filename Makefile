@@ -41,6 +41,11 @@ e2e: ## run ferry, the TypeScript client and the real SDK end to end
 	@$(FIND_POSTGRES)
 	test/e2e/run $(ARGS)
 
+.PHONY: bench
+bench: build ## measure ferry against bare Postgres, into bench/results.json
+	@$(FIND_POSTGRES)
+	go run ./test/bench $(ARGS)
+
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck and the module files
 	@unformatted="$$($(TOOL) gofumpt -l $(GO_DIRS))"; if [ -n "$$unformatted" ]; then \
