@@ -51,7 +51,7 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 		// Whoever decided them may not have waited for the disk.
 		return nil, r.session.exchange(ctx, r.commit())
 	}
-	refusals := r.continued(txs)
+	refusals := continued(txs)
 	steps, planned := plan(r.catalog, payload(ops), singly)
 	for _, p := range planned {
 		refusals = append(refusals, verdict{operation: ops[p.ref], refusal: p.refusal})

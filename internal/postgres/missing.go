@@ -84,15 +84,16 @@ type continuation struct {
 	lastOpID  int64
 }
 
-// continued refuses the transactions whose first part stands rejected. That was
-// the last thing decided: a client whose database was reset may use the tx_id
-// of an old rejection for something else.
-func (r *run) continued(txs []*transaction) []verdict {
+// continued refuses the transactions whose first part stands rejected: the same
+// client's, with the same tx_id, further up in the queue. A client whose
+// database was reset may come to use such a tx_id for something else; that is
+// rejected as well, and as little lost.
+func continued(txs []*transaction) []verdict {
 	var verdicts []verdict
 	for _, tx := range txs {
 		first := tx.firstOpen()
-		for _, part := range tx.continues {
-			if first != nil && part.lastOpID == r.lastOpID && part.lastOpID < first.op.OpID {
+		for _, part := range slices.Backward(tx.continues) {
+			if first != nil && part.lastOpID < first.op.OpID {
 				verdicts = append(verdicts, verdict{
 					operation: first, dependsOn: &part.rejection,
 					refusal: dependent("this continues a transaction that was rejected"),

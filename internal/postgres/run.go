@@ -34,9 +34,6 @@ type run struct {
 	// noUpsert are the tables (by oid) where INSERT … ON CONFLICT was refused
 	// for its form.
 	noUpsert map[uint32]bool
-	// lastOpID is the greatest op id of the client that was decided before the
-	// transaction that runs now.
-	lastOpID int64
 	// wasReset is whether a transaction with resetSQL was committed: a rollback
 	// would have undone it.
 	wasReset bool

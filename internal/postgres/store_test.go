@@ -340,19 +340,6 @@ func TestTheRestOfARejectedTransactionIsRejectedWithIt(t *testing.T) {
 	}
 }
 
-func TestAResetClientMayReuseTheTransactionIDOfARejection(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.upload(alice, body(put(5, "counted", "bad", map[string]any{"value": -1}).in(3)))
-	b.upload(alice, body(put(6, "counted", "a", map[string]any{"value": 1}).in(4), put(20, "counted", "b", map[string]any{"value": 1}).in(9)))
-	for i, first := range []int{7, 30} { // the client's database was made anew
-		got := b.upload(alice, body(put(first, "counted", uid(i), map[string]any{"value": 1}).in(3)))
-		if diff := cmp.Diff(counts{Applied: 1}, countsOf(got)); diff != "" {
-			t.Errorf("from op id %d: %s", first, diff)
-		}
-	}
-}
-
 func TestErrorsAtCommitBelongToTheirTransaction(t *testing.T) {
 	t.Parallel()
 	b := setup(t, `

@@ -64,7 +64,7 @@ VALUES ($1, $2, -1)
 ON CONFLICT (user_id, client_id) DO NOTHING`
 
 const lockProgressSQL = `
-SELECT recent, last_op_id
+SELECT recent
 FROM ferry.progress
 WHERE user_id = $1 AND client_id = $2
 FOR UPDATE`
@@ -133,12 +133,7 @@ func (r *run) lockedHistory(ctx context.Context, first, last int64, more ...quer
 	}
 	queries := append(r.begin(),
 		query{sql: ensureProgressSQL, params: r.client()},
-		query{sql: lockProgressSQL, params: r.client(), row: func(values [][]byte) (err error) {
-			if r.lastOpID, err = strconv.ParseInt(string(values[1]), 10, 64); err != nil {
-				return err
-			}
-			return read(values)
-		}},
+		query{sql: lockProgressSQL, params: r.client(), row: read},
 		query{sql: historySQL, params: append(r.client(), intParam(first), intParam(last)), row: read})
 	return known, r.session.exchange(ctx, append(queries, more...)...)
 }
