@@ -171,10 +171,11 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- A browser that clears its storage every week takes nineteen years.
     max_clients CONSTANT integer := 1000;
+    known bigint;
 BEGIN
-    IF (SELECT count(*) FROM (
-            SELECT FROM ferry.progress WHERE user_id = NEW.user_id LIMIT max_clients + 1) AS known) > max_clients
-    THEN
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE user_id = $1 LIMIT $2) AS known', TG_RELID::regclass)
+    INTO known USING NEW.user_id, max_clients + 1;
+    IF known > max_clients THEN
         RAISE EXCEPTION 'this user has more than % clients', max_clients USING ERRCODE = 'FE002';
     END IF;
     RETURN NULL;

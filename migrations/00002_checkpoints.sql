@@ -8,6 +8,7 @@ CREATE TABLE ferry.checkpoints (
     checkpoint bigint NOT NULL, -- never falls
     PRIMARY KEY (user_id, client_id)
 ) WITH (fillfactor = 60); -- room for HOT updates: a row changes with every upload
+CREATE TRIGGER limit_clients AFTER INSERT ON ferry.checkpoints FOR EACH ROW EXECUTE FUNCTION ferry.limit_clients();
 
 -- +goose Down
 DROP TABLE ferry.checkpoints;

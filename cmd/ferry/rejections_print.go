@@ -91,11 +91,11 @@ func (s *story) print(w io.Writer) error {
 		json json.RawMessage
 	}{{"claims", r.Claims}, {"operations", r.Operations}} {
 		fmt.Fprintf(&b, "%s\n", part.name)
-		var pretty bytes.Buffer
-		if err := json.Indent(&pretty, part.json, "", "  "); err != nil {
+		pretty, err := indented(part.json)
+		if err != nil {
 			return fmt.Errorf("print the %s: %w", part.name, err)
 		}
-		for line := range strings.Lines(pretty.String()) {
+		for line := range strings.Lines(pretty) {
 			fmt.Fprintln(&b, safe(strings.TrimSuffix(line, "\n")))
 		}
 	}
@@ -155,4 +155,29 @@ func printJSON(w io.Writer, v any) error {
 		return fmt.Errorf("print JSON: %w", err)
 	}
 	return nil
+}
+
+// indented spreads JSON over lines, unless it is nested so deeply that the
+// spaces alone would fill the memory.
+func indented(text json.RawMessage) (string, error) {
+	const deepest = 50
+	depth, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '[', c == '{':
+			if depth++; depth > deepest {
+				return string(text), nil
+			}
+		case c == ']', c == '}':
+			depth--
+		}
+	}
+	var pretty bytes.Buffer
+	err := json.Indent(&pretty, text, "", "  ")
+	return pretty.String(), err
 }

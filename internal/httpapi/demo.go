@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"strings"
 
 	"ferry/internal/fault"
 	"ferry/internal/identity"
@@ -29,7 +31,18 @@ func (s *server) isDemo(r *http.Request) bool {
 		return false
 	}
 	origin := r.Header.Get("Origin")
-	return origin == "" || s.AllowOrigin(origin)
+	return isOwnHost(r.Host) && (origin == "" || s.AllowOrigin(origin))
+}
+
+// isOwnHost is whether a request names this machine as itself or by its
+// address. A page whose own name was made to resolve to this machine (DNS
+// rebinding) is of the same origin to its browser, and sends no Origin.
+func isOwnHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host) != nil
 }
 
 // demoUser is the user that the query names, or the demo's own.

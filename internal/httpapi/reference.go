@@ -152,10 +152,11 @@ func decidedResults(up *uploads.Upload, result *uploads.Result) []transactionRes
 }
 
 func fatalError(r *uploads.Rejection) transactionResult {
+	message := cmp.Or(r.Message, r.Code) // the app may have raised an empty one
 	return transactionResult{
-		Status: statusFatal, HandledByClient: new(bool), Message: r.Message,
+		Status: statusFatal, HandledByClient: new(bool), Message: message,
 		FailedOperation: &failedOperation{
-			ErrorCode: errorCode(r.Refusal), Message: r.Message, Details: rejectionDetails{r.ID}, Index: r.OpIndex,
+			ErrorCode: errorCode(r.Refusal), Message: message, Details: rejectionDetails{r.ID}, Index: r.OpIndex,
 		},
 	}
 }

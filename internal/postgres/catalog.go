@@ -190,7 +190,26 @@ func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, er
 	for _, s := range settings {
 		c.tables[s.ClientName] = s.apply(tables)
 	}
+	c.guardStamps()
 	return c, nil
+}
+
+// guardStamps refuses uploads to a table under a name without stamps if it has
+// some under another: else clients could write the columns after all.
+func (c *catalog) guardStamps() {
+	stamped := map[uint32]string{}
+	for name, t := range c.tables {
+		if len(t.stamps) > 0 {
+			stamped[t.oid] = name
+		}
+	}
+	for name, t := range c.tables {
+		if other, ok := stamped[t.oid]; ok && len(t.stamps) == 0 && t.refusal == "" {
+			guarded := *t
+			guarded.refusal = "the server fills columns of this table, which takes uploads as " + other
+			c.tables[name] = &guarded
+		}
+	}
 }
 
 func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*tableSettings) ([]*table, error) {

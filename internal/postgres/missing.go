@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -142,12 +143,13 @@ type rowState struct {
 func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow, singly bool) (*obstacle, error) {
 	var missing []*operation
 	var refs []int
+	lastPut, firstDelete := landmarks(ops)
 	for _, l := range lost {
 		o := ops[l.ref]
 		switch {
 		case o.touched: // it is there now
 			o.expected, o.suppressed = applied, false
-		case !putLater(ops, l.ref):
+		case lastPut[rowName{o.op.Table, o.op.ID}] <= l.ref:
 			missing, refs = append(missing, o), append(refs, l.ref)
 		case !singly:
 			return &obstacle{apart: true, first: l.ref, last: l.ref}, nil
@@ -164,7 +166,16 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 	steps, _ := plan(r.catalog, payload(missing), false)
 	now, before := make([]rowState, len(missing)), make([]rowState, len(missing))
 	depends := make([]*uuid, len(missing))
-	if err := r.lookTwice(ctx, steps, now, before, r.dependencies(missing, depends)); err != nil {
+	err := r.lookTwice(ctx, steps, now, before, r.dependencies(missing, depends))
+	if refused, ok := errors.AsType[*lookError](err); ok {
+		in := refused.step.refs
+		o, err := obstacleOf(refused.err, refs[in[0]], refs[in[len(in)-1]])
+		if o != nil && singly {
+			o.refusals = []verdict{{operation: missing[in[0]], refusal: r.refusalOf(o.err)}}
+		}
+		return o, err
+	}
+	if err != nil {
 		return nil, err
 	}
 	result := &obstacle{}
@@ -175,7 +186,7 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 			case row == before[i]:
 			case !singly:
 				return &obstacle{apart: true, first: refs[i], last: refs[i]}, nil
-			case before[i].hidden() && !row.exists && !deletesBefore(ops, refs[i]):
+			case before[i].hidden() && !row.exists && refs[i] < firstDelete:
 				row = before[i] // it was removed behind this operation
 			}
 			if v := judge(missing[i], s, row, depends[i]); v != nil {
@@ -190,10 +201,22 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 // hidden is whether a row is there, but not for the caller.
 func (s rowState) hidden() bool { return s.exists && !s.visible }
 
-// deletesBefore is whether an operation before the one at ref deletes a row,
-// and perhaps others with it.
-func deletesBefore(ops []*operation, ref int) bool {
-	return slices.ContainsFunc(ops[:ref], func(o *operation) bool { return o.op.Kind == uploads.Delete })
+// rowName is a row as the client names it.
+type rowName struct{ table, id string }
+
+// landmarks returns where each row is put for the last time, and where the
+// first row is deleted, perhaps with others.
+func landmarks(ops []*operation) (lastPut map[rowName]int, firstDelete int) {
+	lastPut, firstDelete = map[rowName]int{}, len(ops)
+	for i, o := range ops {
+		switch o.op.Kind {
+		case uploads.Put:
+			lastPut[rowName{o.op.Table, o.op.ID}] = i
+		case uploads.Delete:
+			firstDelete = min(firstDelete, i)
+		}
+	}
+	return lastPut, firstDelete
 }
 
 // lookTwice looks at rows in the open transaction, ends it, and looks again.
@@ -204,14 +227,6 @@ func (r *run) lookTwice(ctx context.Context, steps []*step, now, before []rowSta
 	}
 	r.session.rollback(ctx)
 	return r.look(ctx, steps, before, append(r.begin(), r.becomeCaller()))
-}
-
-// putLater is whether an operation behind the one at ref writes its row.
-func putLater(ops []*operation, ref int) bool {
-	o := ops[ref].op
-	return slices.ContainsFunc(ops[ref+1:], func(later *operation) bool {
-		return later.op.Kind == uploads.Put && later.op.Table == o.Table && later.op.ID == o.ID
-	})
 }
 
 // judge decides on an operation that did not touch its row.
@@ -243,14 +258,25 @@ func (t *table) suppresses(kind uploads.Kind) bool {
 	return t.updateTrigger
 }
 
+// lookError is the error of an app's policy, which a look at rows ran into.
+type lookError struct {
+	step *step
+	err  error
+}
+
+func (e *lookError) Error() string { return e.err.Error() }
+func (e *lookError) Unwrap() error { return e.err }
+
 // look asks, behind first, for rows as the caller, and then past the policies.
 // The transaction is of no use after it.
 func (r *run) look(ctx context.Context, steps []*step, found []rowState, first []query, more ...query) error {
 	queries := first
+	var asked []*step
 	for _, s := range steps {
 		if !s.shape.table.id.canSelect {
 			continue
 		}
+		asked = append(asked, s)
 		ids := shape{table: s.shape.table}
 		queries = append(queries, query{
 			sql: ids.visibleSQL(), params: s.params()[:1],
@@ -258,7 +284,13 @@ func (r *run) look(ctx context.Context, steps []*step, found []rowState, first [
 		})
 	}
 	queries = append(append(queries, query{sql: ownRoleSQL}), more...)
-	if err := r.session.exchange(ctx, queries...); err != nil {
+	err := r.session.exchange(ctx, queries...)
+	if failed, ok := errors.AsType[*queryError](err); ok {
+		if i := failed.index - len(first); i >= 0 && i < len(asked) {
+			return &lookError{asked[i], err}
+		}
+	}
+	if err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -299,7 +331,7 @@ func (s *Store) warnOfHiddenRows(t *table, err error) {
 func (r *run) dependencies(missing []*operation, depends []*uuid) query {
 	hashes, opIDs := newTextArray(40*len(missing)), newTextArray(12*len(missing))
 	for _, o := range missing {
-		hash := rowHash(o.op)
+		hash := r.rowHash(o.op)
 		hashes.addText(hex.EncodeToString(hash[:]))
 		opIDs.addText(strconv.FormatInt(o.op.OpID, 10))
 	}
@@ -310,8 +342,16 @@ func (r *run) dependencies(missing []*operation, depends []*uuid) query {
 	}
 }
 
-// rowHash names a row in ferry.rejections.puts, whatever the length of its id.
-func rowHash(op *uploads.Operation) [16]byte {
-	sum := sha256.Sum256([]byte(op.Table + "\x00" + op.ID))
+// rowHash names a row in ferry.rejections.puts, whatever the length of its id:
+// the row on the server, where the catalog knows it, so that another spelling
+// of the id, or another client table over the same one, names it as well.
+func (r *run) rowHash(op *uploads.Operation) [16]byte {
+	table, id := op.Table, op.ID
+	if t := r.catalog.tables[op.Table]; t != nil && t.id != nil {
+		if text, refusal := idText(t.id.typ, op.ID); refusal == nil {
+			table, id = t.sql, text
+		}
+	}
+	sum := sha256.Sum256([]byte(table + "\x00" + id))
 	return [16]byte(sum[:16])
 }

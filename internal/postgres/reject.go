@@ -90,7 +90,20 @@ func (r *run) storeRejection(ctx context.Context, v verdict) error {
 		o.decided = rejected
 		o.tx.belongsTo(id)
 	}
+	refused := v.operation
+	refused.tx.rejectedNow = &uploads.Rejection{
+		ID: id.String(), TxID: present(refused.tx.TxID), OpID: present(refused.op.OpID), OpIndex: opIndex(refused),
+		State: uploads.Open, Table: sendable(refused.op.Table), RowID: sendable(refused.op.ID), Refusal: v.refusal,
+	}
 	return nil
+}
+
+// present is nil for the -1 that stands for "the client sent none".
+func present(n int64) *int64 {
+	if n < 0 {
+		return nil
+	}
+	return &n
 }
 
 func (r *run) rejectionParams(v verdict, ops []*operation) []param {
@@ -111,7 +124,7 @@ func (r *run) rejectionParams(v verdict, ops []*operation) []param {
 		textParam(sendable(v.operation.op.Table)), textParam(sendable(v.operation.op.ID)),
 		optionalInt(v.operation.op.OpID),
 		param{strconv.AppendInt(nil, int64(opIndex(v.operation)), 10), int4OID, 0},
-		dependsOn, textArrayParam(putHashes(ops)))
+		dependsOn, textArrayParam(r.putHashes(ops)))
 }
 
 // opIndex is an operation's place within its client transaction.
@@ -144,11 +157,11 @@ func asSent(ops []*operation) []byte {
 }
 
 // putHashes names the rows that a transaction would have made.
-func putHashes(ops []*operation) []byte {
+func (r *run) putHashes(ops []*operation) []byte {
 	hashes := newTextArray(40 * len(ops))
 	for _, o := range ops {
 		if o.op.Kind == uploads.Put {
-			hash := rowHash(o.op)
+			hash := r.rowHash(o.op)
 			hashes.addText(hex.EncodeToString(hash[:]))
 		}
 	}
@@ -198,9 +211,13 @@ func outcomes(txs []*transaction, stored map[uuid]uploads.Rejection) []uploads.O
 	for i, tx := range txs {
 		list[i].Decided = tx.firstOpen() == nil
 		if len(tx.rejections) > 0 {
-			if rejection, ok := stored[tx.rejections[0]]; ok {
+			rejection, ok := stored[tx.rejections[0]]
+			switch {
+			case ok:
 				list[i].Rejection = &rejection
-			} else {
+			case tx.rejectedNow != nil:
+				list[i].Rejection = tx.rejectedNow
+			default:
 				list[i].Decided = false // it is, but why is not known here
 			}
 		}
@@ -239,8 +256,8 @@ func (r *run) rejections(ctx context.Context, ids []uuid) (map[uuid]uploads.Reje
 // presentInt reads a number; -1 stands for none.
 func presentInt(text string) *int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
+	if err != nil {
 		return nil
 	}
-	return &n
+	return present(n)
 }

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,10 +15,23 @@ import (
 // tableSettings is a row of ferry.tables: see docs/tables.md.
 type tableSettings struct {
 	ClientName, SchemaName, TableName, IDColumn string
-	Columns                                     map[string]string // client's name to column
+	Columns                                     nameMap // client's name to column
 	PutAbsent, UnknownColumns                   string
-	ByteaEncoding                               map[string]string // column to encoding
-	StampInsert, StampWrite                     map[string]string // column to path of a claim
+	ByteaEncoding                               nameMap // column to encoding
+	StampInsert, StampWrite                     nameMap // column to path of a claim
+}
+
+// nameMap is a JSON object of strings. What is none must not keep the settings
+// of other tables from being read.
+type nameMap struct {
+	names  map[string]string
+	broken bool
+}
+
+// UnmarshalJSON never fails: see broken.
+func (m *nameMap) UnmarshalJSON(text []byte) error {
+	m.broken = json.Unmarshal(text, &m.names) != nil
+	return nil
 }
 
 const settingsSQL = `
@@ -52,67 +67,92 @@ func (s *tableSettings) apply(tables []*table) *table {
 	t := *original // shallow: what changes is replaced below
 	t.columns = maps.Clone(original.columns)
 	t.putAbsentNull, t.dropUnknown = s.PutAbsent == "null", s.UnknownColumns == "drop"
-	missing := s.rename(&t, original)
-	missing = append(missing, s.encode(&t)...)
-	missing = append(missing, s.stamp(&t, original)...)
 	t.setID(original.columns[s.IDColumn])
-	if t.id == nil {
-		missing = append(missing, s.IDColumn)
-	}
-	if len(missing) > 0 {
-		t.refusal = "the settings of this table (ferry.tables) name columns that are not there: " + strings.Join(missing, ", ")
+	if mistake := cmp.Or(s.unreadable(), s.rename(&t, original), s.encode(&t), s.stamp(&t, original)); mistake != "" {
+		t.refusal = "the settings of this table (ferry.tables) " + mistake
 	}
 	return &t
 }
 
-// rename gives columns the clients' names; their own ones no longer count.
-func (s *tableSettings) rename(t, original *table) (missing []string) {
-	for _, name := range s.Columns {
-		delete(t.columns, name)
-	}
-	for client, name := range s.Columns {
-		if original.columns[name] == nil {
-			missing = append(missing, name)
-			continue
+func (s *tableSettings) unreadable() string {
+	for name, m := range map[string]nameMap{
+		"columns": s.Columns, "bytea_encoding": s.ByteaEncoding, "stamp_insert": s.StampInsert, "stamp_write": s.StampWrite,
+	} {
+		if m.broken {
+			return "have something else than text in " + name
 		}
-		renamed := *original.columns[name]
-		renamed.client = client
-		t.columns[client] = &renamed
 	}
-	return missing
+	return ""
 }
 
-func (s *tableSettings) encode(t *table) (missing []string) {
-	for name, encoding := range s.ByteaEncoding {
+func missingColumn(name string) string { return "name a column that is not there: " + name }
+
+// rename gives columns the clients' names; their own ones no longer count. It
+// returns what is wrong, as the others below do.
+func (s *tableSettings) rename(t, original *table) string {
+	if t.id == nil {
+		return missingColumn(s.IDColumn)
+	}
+	renamed := map[string]bool{}
+	for _, client := range slices.Sorted(maps.Keys(s.Columns.names)) {
+		name := s.Columns.names[client]
+		c := original.columns[name]
+		switch {
+		case c == nil:
+			return missingColumn(name)
+		case renamed[name]:
+			return "give two names to column " + name
+		}
+		renamed[name] = true
+		if own := t.columns[name]; own != nil && own.client == name {
+			delete(t.columns, name)
+		}
+		copied := *c
+		copied.client = client
+		t.columns[client] = &copied
+	}
+	return ""
+}
+
+func (s *tableSettings) encode(t *table) string {
+	for name, encoding := range s.ByteaEncoding.names {
+		if encoding != "hex" && encoding != "base64" {
+			return fmt.Sprintf("have bytea_encoding %q for %s: it is hex or base64", encoding, name)
+		}
 		found := false
 		for client, c := range t.columns {
-			if c.name == name {
-				changed := *c
-				changed.hexBytea = encoding == "hex"
-				t.columns[client], found = &changed, true
+			if c.name == name && c.typ.class == classBytea {
+				copied := *c
+				copied.hexBytea = encoding == "hex"
+				t.columns[client], found = &copied, true
 			}
 		}
 		if !found {
-			missing = append(missing, name)
+			return "name no bytea column: " + name
 		}
 	}
-	return missing
+	return ""
 }
 
-func (s *tableSettings) stamp(t, original *table) (missing []string) {
-	add := func(paths map[string]string, updates bool) {
-		for _, name := range slices.Sorted(maps.Keys(paths)) {
+func (s *tableSettings) stamp(t, original *table) string {
+	for _, stamps := range []struct {
+		paths   map[string]string
+		updates bool
+	}{{s.StampInsert.names, false}, {s.StampWrite.names, true}} {
+		for _, name := range slices.Sorted(maps.Keys(stamps.paths)) {
 			c := original.columns[name]
-			if c == nil {
-				missing = append(missing, name)
-				continue
+			switch {
+			case c == nil:
+				return missingColumn(name)
+			case c.generated, c.identityAlways, c.name == t.id.name:
+				return "fill a column that cannot be filled: " + name
+			case t.stamped(c):
+				return "fill a column twice: " + name
 			}
-			t.stamps = append(t.stamps, stamp{c, claimSQL(paths[name], c.typ), updates})
+			t.stamps = append(t.stamps, stamp{c, claimSQL(stamps.paths[name], c.typ), stamps.updates})
 		}
 	}
-	add(s.StampInsert, false)
-	add(s.StampWrite, true)
-	return missing
+	return ""
 }
 
 // claimSQL reads a claim, by its path through nested objects, as a column's

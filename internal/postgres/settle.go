@@ -14,8 +14,10 @@ import (
 type transaction struct {
 	*uploads.Transaction
 	operations []operation
-	rejections []uuid         // those that its operations belong to, in order
-	continues  []continuation // rejections of the same client transaction, the newest last
+	rejections []uuid // those that its operations belong to, in order
+	// rejectedNow is the rejection that this run has stored.
+	rejectedNow *uploads.Rejection
+	continues   []continuation // rejections of the same client transaction, the newest last
 }
 
 // firstOpen returns the first operation that is still to be decided, or nil.

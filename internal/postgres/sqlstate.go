@@ -69,6 +69,9 @@ func refusalOf(pgErr *pgconn.PgError) uploads.Refusal {
 		Column:     pgErr.ColumnName,
 		Message:    pgErr.Message,
 	}
+	if r.Message == "" {
+		r.Message = r.Code
+	}
 	if raisedByApp(pgErr) && pgErr.Hint != "" {
 		r.Message += " (" + pgErr.Hint + ")"
 	}

@@ -124,6 +124,6 @@ type Store interface {
 	// Each is applied once, found to be applied before, ignored, or stored as
 	// rejected. An error is a *fault.Error; operations that were decided
 	// before it stay so, and a redelivery finds them. The result beside an
-	// error is nil, or has only Outcomes, without rejections.
+	// error is nil, or has only Outcomes.
 	Apply(ctx context.Context, caller Caller, u *Upload) (*Result, error)
 }
