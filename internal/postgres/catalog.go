@@ -23,7 +23,6 @@ type table struct {
 	schema string
 	name   string
 	sql    string // quoted and qualified
-	isView bool
 	rls    bool
 	// refusal says why this table takes no uploads; empty if it does.
 	refusal string
@@ -36,7 +35,6 @@ type table struct {
 	putAbsentNull, dropUnknown bool
 	stamps                     []stamp
 
-	canInsert, canDelete bool
 	// idArbiter is whether ON CONFLICT (id) finds a unique index.
 	idArbiter bool
 	// idIndexes are the unique indexes on the id column alone: a violation of
@@ -76,7 +74,6 @@ type column struct {
 	identityAlways bool // GENERATED ALWAYS AS IDENTITY
 	hexBytea       bool // bytea comes as bare hex
 	canSelect      bool
-	canInsert      bool
 	canUpdate      bool
 }
 
@@ -90,10 +87,9 @@ type catalogOptions struct {
 // tablesSQL lists the tables of the upload schemas with the caller's rights on
 // them. $1: schemas, $2: role.
 const tablesSQL = `
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
-       has_schema_privilege($2, n.oid, 'USAGE') AND has_any_column_privilege($2, c.oid, 'INSERT'),
-       has_schema_privilege($2, n.oid, 'USAGE') AND has_any_column_privilege($2, c.oid, 'UPDATE'),
-       has_schema_privilege($2, n.oid, 'USAGE') AND has_table_privilege($2, c.oid, 'DELETE'),
+SELECT c.oid, n.nspname, c.relname, c.relrowsecurity,
+       has_schema_privilege($2, n.oid, 'USAGE')
+           AND (has_any_column_privilege($2, c.oid, 'INSERT, UPDATE') OR has_table_privilege($2, c.oid, 'DELETE')),
        EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
                AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 4 <> 0),
        EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
@@ -112,7 +108,6 @@ ORDER BY array_position($1, n.nspname), c.relname`
 const columnsSQL = `
 SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '', a.attidentity = 'a',
        has_column_privilege($2, a.attrelid, a.attnum, 'SELECT'),
-       has_column_privilege($2, a.attrelid, a.attnum, 'INSERT'),
        has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE')
 FROM pg_attribute a
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
@@ -223,14 +218,11 @@ func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*ta
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*table, error) {
 		t := &table{columns: map[string]*column{}}
-		var kind string
-		var canUpdate bool
-		err := row.Scan(&t.oid, &t.schema, &t.name, &kind, &t.rls,
-			&t.canInsert, &canUpdate, &t.canDelete,
+		var granted bool
+		err := row.Scan(&t.oid, &t.schema, &t.name, &t.rls, &granted,
 			&t.insertTrigger, &t.updateTrigger, &t.deleteTrigger, &t.statementTriggers)
-		t.isView = kind == "v"
 		t.sql = pgx.Identifier{t.schema, t.name}.Sanitize()
-		t.refusal = whyNoUploads(t, o.tables, t.canInsert || canUpdate || t.canDelete)
+		t.refusal = whyNoUploads(t, o.tables, granted)
 		return t, err
 	})
 }
@@ -263,7 +255,7 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 	var modifier int32
 	var c column
 	_, err = pgx.ForEachRow(rows,
-		[]any{&oid, &c.name, &typeOID, &modifier, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canInsert, &c.canUpdate},
+		[]any{&oid, &c.name, &typeOID, &modifier, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canUpdate},
 		func() error {
 			added := c
 			added.client, added.sql = added.name, pgx.Identifier{added.name}.Sanitize()

@@ -110,7 +110,12 @@ func (p *planner) stepFor(op *uploads.Operation) (*step, *uploads.Refusal) {
 }
 
 func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []uploads.Field) *step {
-	hint := min(p.expected, 1024)
+	// Most steps are short, and there is one for each operation of a client
+	// transaction that is tried singly: a long one grows as it fills.
+	hint := min(p.expected, 32)
+	if p.single {
+		hint = 1
+	}
 	s := &step{
 		kind:   kind,
 		shape:  shape{table: t, columns: columns, keepInfinity: make([]bool, len(columns))},
