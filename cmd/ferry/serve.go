@@ -63,7 +63,9 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 	if err := checkStart(ctx, store, o.log); err != nil {
 		return err
 	}
-	api, err := newAPI(cfg, store, o)
+	denylist := identity.NewDenylist(store, o.log, time.Now)
+	defer runBeside(ctx, denylist.Run)()
+	api, err := newAPI(cfg, store, denylist, o)
 	if err != nil {
 		return err
 	}
@@ -76,6 +78,21 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 		api.Demo = &httpapi.Demo{UserID: o.demo.userID, Store: demoStore}
 	}
 	return listenAndServe(ctx, cfg, httpapi.New(*api), o)
+}
+
+// runBeside runs a function until ctx ends or stop is called, which waits for
+// its end.
+func runBeside(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 func storeOptions(cfg *config.Config, log *slog.Logger) postgres.Options {
@@ -106,7 +123,7 @@ func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) er
 	return nil
 }
 
-func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*httpapi.Options, error) {
+func newAPI(cfg *config.Config, store *postgres.Store, denylist *identity.Denylist, o servingOptions) (*httpapi.Options, error) {
 	issuer, err := newIssuer(cfg, o.log)
 	if err != nil {
 		return nil, err
@@ -126,8 +143,9 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*httpa
 		return nil, fmt.Errorf("sessions: %w", err)
 	}
 	api := &httpapi.Options{
-		Sessions:      sessions,
-		Uploaders:     sessions,
+		Sessions:      denylist.Guard(sessions),
+		Uploaders:     denylist.Guard(sessions),
+		Allowed:       denylist.Check,
 		Store:         store,
 		Ready:         store.Ready,
 		AllowOrigin:   o.allowOrigin,
@@ -141,7 +159,7 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*httpa
 			syncToken := identity.SyncToken(func(_ context.Context, token string) (json.RawMessage, error) {
 				return issuer.Verify(token)
 			})
-			api.Uploaders = identity.Chain{sessions, syncToken}
+			api.Uploaders = denylist.Guard(identity.Chain{sessions, syncToken})
 		}
 	}
 	if cfg.Upload.WriteCheckpoints {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"ferry/internal/fault"
 	"ferry/internal/identity"
@@ -73,5 +74,5 @@ func demoPrincipal(userID string, f *facts) (*identity.Principal, error) {
 		return nil, fmt.Errorf("claims of a demo user: %w", err)
 	}
 	f.add(slog.String("user", userID), slog.Bool("demo", true))
-	return &identity.Principal{UserID: userID, Claims: claims}, nil
+	return &identity.Principal{UserID: userID, Claims: claims, IssuedAt: time.Now()}, nil
 }

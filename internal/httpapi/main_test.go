@@ -137,6 +137,7 @@ func setup(t *testing.T, change ...func(*api)) *api {
 	a.options = Options{
 		Sessions:      a.sessions,
 		Uploaders:     a.sessions,
+		Allowed:       func(context.Context, *identity.Principal) error { return nil },
 		Tokens:        a.issuer,
 		Store:         storeFunc(applyAll),
 		Checkpoints:   &fakeCheckpoints{stored: map[[2]string]int64{}},

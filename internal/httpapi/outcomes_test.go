@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +158,30 @@ func TestUploadOutcomes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever was disabled while the body was on its way uploads nothing.
+func TestTheUserIsLookedAtAgainOnceTheBodyIsThere(t *testing.T) {
+	t.Parallel()
+	var asked, disabled atomic.Bool
+	a := setup(t, func(a *api) {
+		a.options.Uploaders = authenticatorFunc(func() (*identity.Principal, error) {
+			disabled.Store(true) // from here on
+			return &identity.Principal{UserID: alice, Claims: json.RawMessage(`{"sub":"alice"}`)}, nil
+		})
+		a.options.Allowed = func(_ context.Context, p *identity.Principal) error {
+			asked.Store(p.UserID == alice && disabled.Load())
+			return fault.New(fault.UserDisabled, "this user is disabled")
+		}
+		withStore(func(context.Context, uploads.Caller, *uploads.Upload) (*uploads.Result, error) {
+			t.Error("it reached the store")
+			return &uploads.Result{}, nil
+		})(a)
+	})
+	got := a.upload(t, puts(1))
+	if diff := cmp.Diff(problem(403, "user_disabled", "this user is disabled"), decoded(t, got.body)); diff != "" || !asked.Load() {
+		t.Errorf("asked %t, problem (-want +got):\n%s", asked.Load(), diff)
 	}
 }
 

@@ -107,7 +107,10 @@ func (s *server) receive(
 	if err != nil {
 		return nil, nil, err
 	}
-	up, err = decode(body)
+	// A body may take long, and its sender may have been disabled meanwhile.
+	if err = s.Allowed(r.Context(), p); err == nil {
+		up, err = decode(body)
+	}
 	if err == nil {
 		f.add(slog.String("client", up.ClientID), slog.Int("operations", up.Operations))
 		err = checkUser(up, p)

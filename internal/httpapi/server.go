@@ -38,6 +38,9 @@ var _ TokenIssuer = (*tokens.Issuer)(nil)
 type Options struct {
 	// Sessions tells who asks for a token, Uploaders who sends an upload.
 	Sessions, Uploaders identity.Authenticator
+	// Allowed returns nil, or a [fault.Error] that says why a caller who was
+	// found may not go on: it is asked again once a body has arrived.
+	Allowed func(ctx context.Context, p *identity.Principal) error
 	// Tokens is nil where ferry runs without a token key.
 	Tokens TokenIssuer
 	Store  uploads.Store

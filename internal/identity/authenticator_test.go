@@ -29,12 +29,12 @@ func syncTokenFor(claims string) SyncToken {
 
 func TestSyncToken(t *testing.T) {
 	t.Parallel()
-	const claims = `{"sub":"u1","org":9007199254740993}`
+	const claims = `{"sub":"u1","org":9007199254740993,"iat":1767323045}`
 	p, err := syncTokenFor(claims).Authenticate(t.Context(), Credentials{Bearer: "sync"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&Principal{UserID: "u1", Claims: json.RawMessage(claims)}, p); diff != "" {
+	if diff := cmp.Diff(&Principal{UserID: "u1", Claims: json.RawMessage(claims), IssuedAt: suiteNow}, p); diff != "" {
 		t.Errorf("principal (-want +got):\n%s", diff)
 	}
 

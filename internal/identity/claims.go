@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -100,7 +101,17 @@ func (c *claimSet) principal(path []string) (*Principal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the user id (claim %s) %w", strings.Join(path, "."), err)
 	}
-	return &Principal{UserID: id, Claims: c.withSub(id)}, nil
+	return &Principal{UserID: id, Claims: c.withSub(id), IssuedAt: c.issuedAt()}, nil
+}
+
+// issuedAt is `iat`, or zero where there is none, or none that a session can
+// have.
+func (c *claimSet) issuedAt() time.Time {
+	iat, err := seconds("iat", c.iat)
+	if err != nil || iat <= 0 || iat > 1<<40 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(iat * 1e6)).UTC()
 }
 
 // withSub is the payload with `sub` set to id, and all else as it stands.

@@ -70,11 +70,14 @@ func testAccepts(t *testing.T, s scheme) {
 		payload      string
 		user         string
 		claims       string // the payload itself where empty
+		issuedAt     time.Time
 	}{
 		{name: "a plain session", payload: `{"sub":"u1",` + exp + `}`, user: "u1"},
 		{name: "expired 59 s ago", payload: `{"sub":"u1","exp":` + at(-59) + `}`, user: "u1"},
 		{name: "a fraction of a second in exp", payload: `{"sub":"u1","exp":` + at(-60) + `.5}`, user: "u1"},
-		{name: "not valid for another 60 s", payload: `{"sub":"u1",` + exp + `,"nbf":` + at(60) + `,"iat":` + at(60) + `}`, user: "u1"},
+		{name: "not valid for another 60 s", payload: `{"sub":"u1",` + exp + `,"nbf":` + at(60) + `,"iat":` + at(60) + `}`, user: "u1", issuedAt: suiteNow.Add(time.Minute)},
+		{name: "a fraction of a second in iat", payload: `{"sub":"u1",` + exp + `,"iat":` + at(-1) + `.5}`, user: "u1", issuedAt: suiteNow.Add(-time.Second / 2)},
+		{name: "issued before the ages", payload: `{"sub":"u1",` + exp + `,"iat":-1e300}`, user: "u1"},
 		{name: "issuer and audience as configured", expectations: both, payload: `{"sub":"u1","iss":"https://auth.example","aud":"app",` + exp + `}`, user: "u1"},
 		{name: "the audience in a list", expectations: both, payload: `{"sub":"u1","iss":"https://auth.example","aud":["x","app"],` + exp + `}`, user: "u1"},
 		{name: "issuer and audience that nothing is configured for", payload: `{"sub":"u1","iss":7,"aud":{},` + exp + `}`, user: "u1"},
@@ -108,7 +111,7 @@ func testAccepts(t *testing.T, s scheme) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			want := &Principal{UserID: c.user, Claims: json.RawMessage(c.claims)}
+			want := &Principal{UserID: c.user, Claims: json.RawMessage(c.claims), IssuedAt: c.issuedAt}
 			if c.claims == "" {
 				want.Claims = json.RawMessage(c.payload)
 			}

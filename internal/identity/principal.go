@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -26,6 +27,9 @@ type Principal struct {
 	// name twice) whose `sub` is always UserID. Numbers stand as the session
 	// spelled them. They become Postgres' request.jwt.claims.
 	Claims json.RawMessage
+	// IssuedAt is when the session began. Zero: unknown, which counts as before
+	// any revocation of the user's sessions.
+	IssuedAt time.Time
 }
 
 // CheckUserID reports what keeps id from being a Principal's UserID. The error

@@ -101,6 +101,8 @@ func (m *Migrator) roleStatements(ctx context.Context, tx *sql.Tx) ([]string, er
 		`GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.timeouts TO `+ServiceRole,
 		`GRANT SELECT ON ferry.tables TO `+ServiceRole,
 		`GRANT SELECT, INSERT, UPDATE ON ferry.checkpoints TO `+ServiceRole,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.denylist TO `+ServiceRole,
+		`GRANT SELECT ON ferry.denylist_version TO `+ServiceRole,
 		`GRANT SELECT ON `+versionTable+` TO `+ServiceRole,
 		`GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO `+ServiceRole,
 	)

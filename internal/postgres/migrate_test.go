@@ -148,6 +148,8 @@ GRANT SELECT, INSERT, DELETE ON ferry.history TO ferry_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.timeouts TO ferry_service;
 GRANT SELECT ON ferry.tables TO ferry_service;
 GRANT SELECT, INSERT, UPDATE ON ferry.checkpoints TO ferry_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.denylist TO ferry_service;
+GRANT SELECT ON ferry.denylist_version TO ferry_service;
 GRANT SELECT ON ferry.goose_db_version TO ferry_service;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO ferry_service;
 `

@@ -10,8 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// controlConnections is the size of the pool beside the uploads' one.
-const controlConnections = 2
+// controlConnections is the size of the pool beside the uploads' one. A slow
+// read of the catalog must leave room for the denylist, which every request
+// depends on.
+const controlConnections = 4
 
 // parseURL reads a connection string. Its errors never show it: it holds a
 // password.

@@ -16,9 +16,6 @@ import (
 // needs the rights that serving needs, and no more.
 type Rejections struct {
 	Store *Store
-	// Disabled tells whether a user may no longer use the app: nothing is
-	// replayed in the name of one. nil stands for "nobody is disabled".
-	Disabled func(ctx context.Context, userID string) (bool, error)
 }
 
 // StoredRejection is a row of ferry.rejections.

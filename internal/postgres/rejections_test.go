@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -359,30 +358,42 @@ func TestRejectionOfADisabledUserIsNotReplayed(t *testing.T) {
 	b := setup(t)
 	id := b.reject(alice, put(1, "counted", "a", map[string]any{"value": -1}))
 	b.exec(`ALTER TABLE counted DROP CONSTRAINT counted_value_check`)
-	unknown := errors.New("the accounts are away")
-	j := b.rejections()
-	for name, test := range map[string]struct {
-		disabled bool
-		err      error
-		want     uploads.State
-	}{
-		"disabled": {true, nil, uploads.Open},
-		"unknown":  {false, unknown, ""},
-	} {
-		j.Disabled = func(_ context.Context, user string) (bool, error) { return user == alice && test.disabled, test.err }
-		var got postgres.Replayed
-		err := j.Replay(t.Context(), id, false, func(r *postgres.Replayed) { got = *r })
-		if !errors.Is(err, test.err) || got.State != test.want || b.state(id) != "open" {
-			t.Errorf("%s: %+v, %v, %s", name, got, err, b.state(id))
-		}
+	b.exec(`INSERT INTO ferry.denylist (user_id, disabled) VALUES ($1, true), ($2, false)`, alice, bob)
+	want := []postgres.Replayed{{ID: id, State: uploads.Open, Refusal: &uploads.Refusal{
+		Code: "user_disabled", Message: "the user is disabled; nothing is done in their name",
+	}}}
+	if diff := cmp.Diff(want, b.replay(id)); diff != "" || b.state(id) != "open" {
+		t.Errorf("state %s (-want +got):\n%s", b.state(id), diff)
 	}
-	j.Disabled = func(context.Context, string) (bool, error) { return false, nil }
-	if err := j.Replay(t.Context(), id, false, func(r *postgres.Replayed) {
-		if r.State != uploads.Replayed {
-			t.Errorf("%+v", r)
-		}
-	}); err != nil {
-		t.Error(err)
+	b.exec(`UPDATE ferry.denylist SET disabled = NOT disabled`)
+	if got := b.replay(id); got[0].State != uploads.Replayed {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A replay that waits for an upload of its client must see who was disabled
+// meanwhile.
+func TestAUserDisabledWhileTheReplayWaitsIsNotActedFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.reject(alice, put(1, "counted", "a", map[string]any{"value": -1}))
+	b.exec(`ALTER TABLE counted DROP CONSTRAINT counted_value_check`)
+	holder, err := b.admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), `SELECT FROM ferry.rejections WHERE id = $1 FOR UPDATE`, id); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan []postgres.Replayed, 1)
+	go func() { done <- b.replay(id) }()
+	b.untilWaiting(1)
+	b.exec(`INSERT INTO ferry.denylist (user_id, disabled) VALUES ($1, true)`, alice)
+	if err := holder.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; len(got) != 1 || got[0].Refusal == nil || got[0].Refusal.Code != "user_disabled" {
+		t.Errorf("%+v", got)
 	}
 }
 

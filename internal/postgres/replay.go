@@ -55,6 +55,13 @@ FROM ferry.rejections r
 WHERE r.id = $1::uuid
 FOR UPDATE OF r`
 
+// disabledSQL tells whether the user may not use the app. It is asked once the
+// locks are held: how long that took must not matter.
+const disabledSQL = `
+SELECT
+FROM ferry.denylist
+WHERE user_id = $1 AND disabled`
+
 // waitForClientSQL keeps the client's uploads out until the replay is decided:
 // none of them must find the rejection open and its row missing.
 const waitForClientSQL = `
@@ -118,26 +125,12 @@ func (j *Rejections) replay(ctx context.Context, id string) (*Replayed, error) {
 	case stored.State != uploads.Open:
 		return &Replayed{ID: stored.ID, State: stored.State, Already: true}, nil
 	}
-	if refusal, err := j.disabled(ctx, stored.UserID); err != nil || refusal != nil {
-		return &Replayed{ID: stored.ID, State: uploads.Open, Refusal: refusal}, err
-	}
 	var result *Replayed
 	err = j.withReplay(ctx, stored, func(ctx context.Context, p *replay) (err error) {
 		result, err = p.decide(ctx)
 		return err
 	})
 	return result, err
-}
-
-func (j *Rejections) disabled(ctx context.Context, userID string) (*uploads.Refusal, error) {
-	if j.Disabled == nil {
-		return nil, nil
-	}
-	disabled, err := j.Disabled(ctx, userID)
-	if err != nil || !disabled {
-		return nil, err
-	}
-	return &uploads.Refusal{Code: string(fault.UserDisabled), Message: "the user is disabled; nothing is done in their name"}, nil
 }
 
 // Plan tells what the replay of a rejection would do, without doing it.
@@ -205,6 +198,8 @@ type replay struct {
 	// state and rootState are those of the rejection and of what it depends
 	// on, once they are locked.
 	state, rootState uploads.State
+	// disabled is whether the user is, in whose name nothing is done then.
+	disabled bool
 }
 
 // decide applies the operations or returns why they were refused.
@@ -216,6 +211,9 @@ func (p *replay) decide(ctx context.Context) (*Replayed, error) {
 			return nil, err
 		case p.state != uploads.Open:
 			return &Replayed{ID: p.stored.ID, State: p.state, Already: true}, nil
+		case p.disabled:
+			refusal := uploads.Refusal{Code: string(fault.UserDisabled), Message: "the user is disabled; nothing is done in their name"}
+			return &Replayed{ID: p.stored.ID, State: uploads.Open, Refusal: &refusal}, nil
 		case p.rootState == uploads.Open:
 			refusal := dependent("this depends on rejection " + p.stored.DependsOn + ", which is open: replay that one")
 			return &Replayed{ID: p.stored.ID, State: uploads.Open, Refusal: &refusal}, nil
@@ -257,7 +255,7 @@ func (p *replay) attempt(ctx context.Context) (*obstacle, error) {
 }
 
 func (p *replay) attemptOnce(ctx context.Context) (*obstacle, error) {
-	if err := p.lock(ctx); err != nil || p.state != uploads.Open || p.rootState == uploads.Open {
+	if err := p.lock(ctx); err != nil || p.state != uploads.Open || p.disabled || p.rootState == uploads.Open {
 		return nil, err
 	}
 	steps, planned := plan(p.catalog, payload(p.ops), true)
@@ -279,13 +277,16 @@ func (p *replay) id() []param { return []param{textParam(p.stored.ID)} }
 // lock begins the database transaction and keeps other replays, and uploads of
 // the same client, out until it ends.
 func (p *replay) lock(ctx context.Context) error {
-	p.state, p.rootState = "", ""
+	p.state, p.rootState, p.disabled = "", "", false
 	queries := p.begin()
 	if p.stored.ClientID != "" {
 		queries = append(queries, query{sql: waitForClientSQL, params: p.client()})
 	}
 	queries = append(queries, query{sql: lockRejectionSQL, params: p.id(), row: func(values [][]byte) error {
 		p.state, p.rootState = uploads.State(values[0]), uploads.State(values[1])
+		return nil
+	}}, query{sql: disabledSQL, params: p.client()[:1], row: func([][]byte) error {
+		p.disabled = true
 		return nil
 	}})
 	if err := p.session.exchange(ctx, queries...); err != nil {

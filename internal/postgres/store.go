@@ -36,7 +36,7 @@ type Options struct {
 type Store struct {
 	options Options
 	pool    *pgxpool.Pool // for uploads
-	control *pgxpool.Pool // for the catalog and health: an upload that waits for these holds a connection of pool
+	control *pgxpool.Pool // for everything else: an upload that waits for the catalog holds a connection of pool
 	queue   clientQueue
 	tables  catalogCache
 	blind   sync.Map // oids of tables whose hidden rows ferry cannot see
