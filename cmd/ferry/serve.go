@@ -128,44 +128,62 @@ func newAPI(cfg *config.Config, store *postgres.Store, denylist *identity.Denyli
 	if err != nil {
 		return nil, err
 	}
-	options := identity.SessionJWTOptions{
-		Key:       []byte(cfg.Session.Key.Reveal()),
-		Issuer:    cfg.Session.Issuer,
-		Audience:  cfg.Session.Audience,
-		UserClaim: cfg.Session.UserClaim,
-		Now:       time.Now,
-	}
-	if issuer != nil {
-		options.IsSyncToken = issuer.Signed
-	}
-	sessions, err := identity.NewSessionJWT(options)
-	if err != nil {
-		return nil, fmt.Errorf("sessions: %w", err)
-	}
 	api := &httpapi.Options{
-		Sessions:      denylist.Guard(sessions),
-		Uploaders:     denylist.Guard(sessions),
-		Allowed:       denylist.Check,
 		Store:         store,
+		Allowed:       denylist.Check,
 		Ready:         store.Ready,
 		AllowOrigin:   o.allowOrigin,
 		MaxBodyBytes:  cfg.Upload.MaxBodyBytes,
 		MaxOperations: cfg.Upload.MaxOperations,
 		Log:           o.log,
 	}
+	var isSyncToken func(string) bool
 	if issuer != nil {
-		api.Tokens = issuer
-		if cfg.Upload.AcceptsSyncToken {
-			syncToken := identity.SyncToken(func(_ context.Context, token string) (json.RawMessage, error) {
-				return issuer.Verify(token)
-			})
-			api.Uploaders = denylist.Guard(identity.Chain{sessions, syncToken})
+		api.Tokens, isSyncToken = issuer, issuer.Signed
+	}
+	var ways identity.Chain
+	if cfg.Session.Enabled() {
+		sessions, err := newSessionJWT(cfg, isSyncToken)
+		if err != nil {
+			return nil, err
 		}
+		ways = append(ways, sessions)
+	}
+	if cfg.Accounts.Enabled {
+		accounts := identity.NewAccounts(identity.AccountOptions{
+			Store: &postgres.Accounts{Store: store}, Denylist: denylist,
+			SignUp: cfg.Accounts.SignUp, Guests: cfg.Accounts.Guests,
+			IsSyncToken: isSyncToken, Now: time.Now,
+		})
+		api.Accounts, api.AccountSessions = accounts, denylist.Guard(accounts)
+		ways = append(ways, accounts)
+	}
+	api.Sessions, api.Uploaders = denylist.Guard(ways), denylist.Guard(ways)
+	if issuer != nil && cfg.Upload.AcceptsSyncToken {
+		syncToken := identity.SyncToken(func(_ context.Context, token string) (json.RawMessage, error) {
+			return issuer.Verify(token)
+		})
+		api.Uploaders = denylist.Guard(append(slices.Clone(ways), syncToken))
 	}
 	if cfg.Upload.WriteCheckpoints {
 		api.Checkpoints = store
 	}
 	return api, nil
+}
+
+func newSessionJWT(cfg *config.Config, isSyncToken func(string) bool) (*identity.SessionJWT, error) {
+	sessions, err := identity.NewSessionJWT(identity.SessionJWTOptions{
+		Key:         []byte(cfg.Session.Key.Reveal()),
+		Issuer:      cfg.Session.Issuer,
+		Audience:    cfg.Session.Audience,
+		UserClaim:   cfg.Session.UserClaim,
+		IsSyncToken: isSyncToken,
+		Now:         time.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+	return sessions, nil
 }
 
 // newIssuer returns nil where ferry runs without a token key.

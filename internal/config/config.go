@@ -19,6 +19,7 @@ type Config struct {
 	Database     Database
 	Token        Token
 	Session      Session
+	Accounts     Accounts
 	Upload       Upload
 	// Warnings are for the caller to log: they hold no secret.
 	Warnings []string
@@ -58,6 +59,16 @@ type Session struct {
 	UserClaim string // the claim that holds the user id
 }
 
+// Enabled says whether there is a key to verify sessions with.
+func (s Session) Enabled() bool { return !s.Key.IsZero() }
+
+// Accounts is whether ferry keeps accounts, and who may make one.
+type Accounts struct {
+	Enabled bool
+	SignUp  bool // people themselves
+	Guests  bool // devices, without an e-mail address
+}
+
 // Upload is what uploads may do.
 type Upload struct {
 	Role    string   // the database role that they act as
@@ -76,37 +87,39 @@ type Upload struct {
 // entries for a name the last one counts, so that a caller may put defaults
 // of its own before the environment. The error is an *Error.
 func Load(environ []string) (*Config, error) {
-	return load(environ, func(environment, *problems) {})
+	return load(environ, func(environment, settings, *problems) {})
 }
 
-// LoadServe is Load for serving, which needs DATABASE_URL and a session key.
+// LoadServe is Load for serving, which needs DATABASE_URL and a way of signing
+// in: a session key, or ferry's own accounts.
 func LoadServe(environ []string) (*Config, error) {
-	return load(environ, func(env environment, p *problems) {
+	return load(environ, func(env environment, s settings, p *problems) {
 		if !env.given["DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set; it says where the app's Postgres is: %s", databaseURLForm)
 		}
-		if !env.given["FERRY_SESSION_SECRET"] && !env.given["FERRY_SESSION_SECRET_TEXT"] {
-			p.add("FERRY_SESSION_SECRET", "not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer)")
+		if !env.given["FERRY_SESSION_SECRET"] && !env.given["FERRY_SESSION_SECRET_TEXT"] && !bool(s.Accounts) {
+			p.add("FERRY_SESSION_SECRET", "not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer); an app without a sign-in of its own sets FERRY_ACCOUNTS=true instead")
 		}
 	})
 }
 
 // LoadMigrate is Load for migrations, which need a database and nothing else.
 func LoadMigrate(environ []string) (*Config, error) {
-	return load(environ, func(env environment, p *problems) {
+	return load(environ, func(env environment, _ settings, p *problems) {
 		if !env.given["DATABASE_URL"] && !env.given["FERRY_MIGRATE_DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set, nor is FERRY_MIGRATE_DATABASE_URL; one of them says which Postgres to migrate: %s", databaseURLForm)
 		}
 	})
 }
 
-func load(environ []string, demand func(environment, *problems)) (*Config, error) {
+func load(environ []string, demand func(environment, settings, *problems)) (*Config, error) {
 	var p problems
 	env := readEnvironment(environ, &p)
 	s := parseSettings(env, &p)
-	demand(env, &p)
+	demand(env, s, &p)
 	checkToken(env, &p)
 	checkSession(s, env, &p)
+	checkAccounts(s, env, &p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,7 @@ func defaults() *Config {
 		Database:    Database{URL: NewSecret(databaseText), MigrateURL: NewSecret(databaseText), Pool: PoolSession},
 		Token:       Token{TTL: time.Hour},
 		Session:     Session{Key: NewSecret("session-key-session-key-session-"), UserClaim: "sub"},
+		Accounts:    Accounts{SignUp: true},
 		Upload: Upload{
 			Role:          "authenticated",
 			Schemas:       []string{"public"},
@@ -83,6 +84,9 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 		"FERRY_SESSION_AUDIENCE=authenticated",
 		"FERRY_SESSION_SECRET_TEXT=raw text of at least thirty-two bytes",
 		"FERRY_SESSION_USER_CLAIM=app_metadata.uid",
+		"FERRY_ACCOUNTS=true",
+		"FERRY_ACCOUNTS_SIGN_UP=false",
+		"FERRY_ACCOUNTS_GUESTS=1",
 		"FERRY_UPLOAD_ROLE=app user",
 		"FERRY_UPLOAD_SCHEMAS=app, public",
 		"FERRY_UPLOAD_TABLES=todos,app.Lists",
@@ -124,6 +128,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 			Audience:  "authenticated",
 			UserClaim: "app_metadata.uid",
 		},
+		Accounts: Accounts{Enabled: true, Guests: true},
 		Upload: Upload{
 			Role:             "app user",
 			Schemas:          []string{"app", "public"},
@@ -178,6 +183,8 @@ func TestEachCommandDemandsWhatItNeeds(t *testing.T) {
 	}{
 		{"nothing", Load, nil, nil},
 		{"serve", LoadServe, nil, []string{"DATABASE_URL", "FERRY_SESSION_SECRET"}},
+		{"serve with accounts alone", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_ACCOUNTS=true"}, nil},
+		{"serve without accounts", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_ACCOUNTS=false"}, []string{"FERRY_SESSION_SECRET"}},
 		{"serve with the issuer alone", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_SESSION_ISSUER=https://a"}, []string{"FERRY_SESSION_SECRET"}},
 		{"migrate", LoadMigrate, nil, []string{"DATABASE_URL"}},
 		{"migrate with its own URL", LoadMigrate, []string{"FERRY_MIGRATE_DATABASE_URL=" + databaseText}, nil},
@@ -200,7 +207,7 @@ func TestAllProblemsComeAtOnceInTheTablesOrder(t *testing.T) {
 		"FERRY_ZEBRA=1",
 		"FERRY_MAX_OPERATIONS=0",
 		"FERRY_TOKEN_SECRET=c2hvcnQtc2hvcnQtc2hvcnQtc2hvcnQt",
-		"FERRY_ACCOUNTS=true",
+		"FERRY_TRUSTED_PROXIES=10.0.0.0/8",
 		"FERRY_LISTEN=6060",
 		"FERRY_AARDVARK=1",
 	})
@@ -210,10 +217,10 @@ func TestAllProblemsComeAtOnceInTheTablesOrder(t *testing.T) {
 		"FERRY_POWERSYNC_URL: not set, though there is a token key; clients need it to find the PowerSync Service, such as https://powersync.example.com",
 		"FERRY_TOKEN_KID: not set, though FERRY_TOKEN_SECRET is; it must be the kid of that key in the PowerSync Service's configuration",
 		"FERRY_TOKEN_SECRET: 24 bytes after base64url decoding, at least 32 are needed; make one with: ferry keygen",
-		"FERRY_SESSION_SECRET: not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer)",
-		"FERRY_ACCOUNTS: this version of ferry does not support it yet; unset it",
+		"FERRY_SESSION_SECRET: not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer); an app without a sign-in of its own sets FERRY_ACCOUNTS=true instead",
+		"FERRY_TRUSTED_PROXIES: this version of ferry does not support it yet; unset it",
 		"FERRY_MAX_OPERATIONS: expected a number from 1 to 1000000",
-		"FERRY_AARDVARK: ferry knows no such variable; the nearest is FERRY_LISTEN",
+		"FERRY_AARDVARK: ferry knows no such variable; the nearest is FERRY_ACCOUNTS",
 		"FERRY_ZEBRA: ferry knows no such variable; the nearest is FERRY_LISTEN",
 	}, "\n")
 	if err == nil {

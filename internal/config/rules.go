@@ -34,6 +34,21 @@ func checkSession(s settings, env environment, p *problems) {
 	}
 }
 
+// checkAccounts holds the rules between the variables of accounts: what is
+// asked for must not be missing in silence.
+func checkAccounts(s settings, env environment, p *problems) {
+	const accounts, signUp, guests = "FERRY_ACCOUNTS", "FERRY_ACCOUNTS_SIGN_UP", "FERRY_ACCOUNTS_GUESTS"
+	if s.Accounts {
+		return
+	}
+	if env.given[signUp] && bool(s.AccountsSignUp) {
+		p.add(signUp, "on, though accounts are not; set %s=true as well", accounts)
+	}
+	if bool(s.AccountsGuests) {
+		p.add(guests, "on, though accounts are not; set %s=true as well", accounts)
+	}
+}
+
 // key is a secret as its owner wrote it and as the bytes that sign.
 type key struct {
 	text  string

@@ -28,6 +28,9 @@ type settings struct {
 	SessionSecret      sessionSecret `env:"FERRY_SESSION_SECRET"`
 	SessionSecretText  secretText    `env:"FERRY_SESSION_SECRET_TEXT"`
 	SessionUserClaim   userClaim     `env:"FERRY_SESSION_USER_CLAIM"`
+	Accounts           onOff         `env:"FERRY_ACCOUNTS"`
+	AccountsSignUp     onOff         `env:"FERRY_ACCOUNTS_SIGN_UP"`
+	AccountsGuests     onOff         `env:"FERRY_ACCOUNTS_GUESTS"`
 	UploadRole         identifier    `env:"FERRY_UPLOAD_ROLE"`
 	UploadSchemas      identifiers   `env:"FERRY_UPLOAD_SCHEMAS"`
 	UploadTables       tables        `env:"FERRY_UPLOAD_TABLES"`
@@ -83,6 +86,7 @@ func (s settings) config() *Config {
 			Audience:  string(s.SessionAudience),
 			UserClaim: string(s.SessionUserClaim),
 		},
+		Accounts: Accounts{Enabled: bool(s.Accounts), SignUp: bool(s.AccountsSignUp), Guests: bool(s.AccountsGuests)},
 		Upload: Upload{
 			Role:             string(s.UploadRole),
 			Schemas:          s.UploadSchemas,

@@ -55,6 +55,7 @@ func TestValues(t *testing.T) {
 		{"FERRY_UPLOAD_SCHEMAS", []string{"public", "app,public"}, []string{"a,", `"a"`, strings.Repeat("s", 64)}},
 		{"FERRY_UPLOAD_TABLES", []string{"*", "todos", "app.todos, lists"}, []string{"*,todos", "a.b.c", ".todos", "app.", `app."Todos"`}},
 		{"FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN", []string{"true", "false", "1", "0"}, []string{"yes", "TRUE "}},
+		{"FERRY_ACCOUNTS", []string{"true", "0"}, []string{"yes"}},
 		{
 			"FERRY_MAX_BODY_BYTES",
 			[]string{"1024", "1KiB", "32MiB", "1GiB"},
@@ -125,6 +126,9 @@ func TestRulesBetweenVariables(t *testing.T) {
 		{"secret without kid and URL", minimal("FERRY_TOKEN_SECRET=" + tokenKey), []string{"FERRY_POWERSYNC_URL", "FERRY_TOKEN_KID"}},
 		{"kid with a space", withToken("FERRY_TOKEN_KID=a b"), []string{"FERRY_TOKEN_KID"}},
 		{"kid that is too long", withToken("FERRY_TOKEN_KID=" + strings.Repeat("k", 129)), []string{"FERRY_TOKEN_KID"}},
+		{"guests without accounts", minimal("FERRY_ACCOUNTS_GUESTS=true", "FERRY_ACCOUNTS=false"), []string{"FERRY_ACCOUNTS_GUESTS"}},
+		{"sign-up without accounts", minimal("FERRY_ACCOUNTS_SIGN_UP=true"), []string{"FERRY_ACCOUNTS_SIGN_UP"}},
+		{"no accounts, said in full", minimal("FERRY_ACCOUNTS=false", "FERRY_ACCOUNTS_SIGN_UP=false", "FERRY_ACCOUNTS_GUESTS=0"), nil},
 		{"two session secrets", minimal("FERRY_SESSION_SECRET_TEXT=" + strings.Repeat("x", 32)), []string{"FERRY_SESSION_SECRET"}},
 		{"one key for both", withToken("FERRY_SESSION_SECRET=" + tokenKey), []string{"FERRY_SESSION_SECRET"}},
 		{"one key for both, padded", withToken("FERRY_SESSION_SECRET=" + tokenKey + "="), []string{"FERRY_SESSION_SECRET"}},

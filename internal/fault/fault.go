@@ -20,6 +20,13 @@ type Code string
 const (
 	InvalidRequest       Code = "invalid_request"        // the client's code is wrong
 	InvalidSession       Code = "invalid_session"        // no session, or one that is expired, unknown or forged
+	InvalidCredentials   Code = "invalid_credentials"    // a wrong password, or an account that does not exist
+	InvalidEmail         Code = "invalid_email"          // no address that an account can have
+	WeakPassword         Code = "weak_password"          // not one to choose
+	EmailTaken           Code = "email_taken"            // another account has the address
+	AlreadySignedUp      Code = "already_signed_up"      // sign-up with the session of a full account
+	SignUpDisabled       Code = "sign_up_disabled"       // accounts are made by the operator alone
+	GuestsDisabled       Code = "guests_disabled"        // ferry makes no guests
 	UserDisabled         Code = "user_disabled"          // signed in, but not allowed to use the app
 	TokensDisabled       Code = "tokens_disabled"        // ferry runs without a token key
 	NotFound             Code = "not_found"              // no such route

@@ -20,11 +20,16 @@ import (
 // need not exceed (RFC 9659, section 3).
 const maxZstdWindow = 8 << 20
 
-// readBody reads a JSON body, decompressed. Reading stops at MaxBodyBytes, at
-// the request's deadline, and when the bodies of all requests together fill the
-// memory set aside for them. release must be called once the body is not needed
-// any more.
+// readBody reads a JSON body of at most MaxBodyBytes.
 func (s *server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+	return s.readBodyUpTo(w, r, s.MaxBodyBytes)
+}
+
+// readBodyUpTo reads a JSON body, decompressed. Reading stops at limit bytes,
+// at the request's deadline, and when the bodies of all requests together fill
+// the memory set aside for them. release must be called once the body is not
+// needed any more.
+func (s *server) readBodyUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {
 	if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
 		return nil, nil, err
 	}
@@ -33,16 +38,16 @@ func (s *server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 		w.Header().Set("Accept-Encoding", "gzip, zstd") // RFC 9110, section 15.5.16
 		return nil, nil, err
 	}
-	limit := s.maxSent(encoding)
-	if r.ContentLength > limit {
-		return nil, nil, s.bodyTooLarge(w)
+	mostSent := maxSent(encoding, limit)
+	if r.ContentLength > mostSent {
+		return nil, nil, s.bodyTooLarge(w, limit)
 	}
-	sent := &sentBody{Reader: http.MaxBytesReader(w, r.Body, limit)}
-	b := &boundedBuffer{server: s}
+	sent := &sentBody{Reader: http.MaxBytesReader(w, r.Body, mostSent)}
+	b := &boundedBuffer{server: s, limit: limit}
 	release = func() { s.memory.Release(b.reserved) }
 	if err := b.fillFrom(sent, encoding, r.ContentLength); err != nil {
 		release()
-		return nil, nil, s.bodyFault(w, err, sent.err, encoding)
+		return nil, nil, s.bodyFault(w, err, sent.err, encoding, limit)
 	}
 	return b.bytes, release, nil
 }
@@ -74,11 +79,11 @@ func contentEncoding(h http.Header) (string, error) {
 
 // maxSent bounds a body as it is sent. What cannot be compressed grows a
 // little; a stream of nothing but headers must end somewhere all the same.
-func (s *server) maxSent(encoding string) int64 {
+func maxSent(encoding string, limit int64) int64 {
 	if encoding == "" {
-		return s.MaxBodyBytes
+		return limit
 	}
-	return s.MaxBodyBytes + s.MaxBodyBytes/64 + 1<<10
+	return limit + limit/64 + 1<<10
 }
 
 func decompressor(r io.Reader, encoding string) (io.ReadCloser, error) {
@@ -112,11 +117,11 @@ func (b *sentBody) Read(p []byte) (int, error) {
 
 // bodyFault sorts out why a body could not be read: err is what the reader of
 // its content met, sent what went wrong on the way, if anything did.
-func (s *server) bodyFault(w http.ResponseWriter, err, sent error, encoding string) error {
+func (s *server) bodyFault(w http.ResponseWriter, err, sent error, encoding string, limit int64) error {
 	_, tooLarge := errors.AsType[*http.MaxBytesError](sent)
 	switch {
 	case tooLarge, errors.Is(err, errBodyTooLarge):
-		return s.bodyTooLarge(w)
+		return s.bodyTooLarge(w, limit)
 	case errors.Is(err, errMemoryFull):
 		return fault.Retry(err, time.Second, "too many uploads are arriving at once; it is safe to try again")
 	case errors.Is(sent, os.ErrDeadlineExceeded):
@@ -131,8 +136,13 @@ func (s *server) bodyFault(w http.ResponseWriter, err, sent error, encoding stri
 
 // bodyTooLarge gives up the connection, or net/http would wait for more of the
 // body before it answers.
-func (s *server) bodyTooLarge(w http.ResponseWriter) error {
+func (s *server) bodyTooLarge(w http.ResponseWriter, limit int64) error {
 	w.Header().Set("Connection", "close")
+	if limit != s.MaxBodyBytes {
+		f := fault.New(fault.RequestTooLarge, "the body is over %d bytes", limit)
+		f.Members = map[string]any{"limit_bytes": limit}
+		return f
+	}
 	return s.tooLarge(fmt.Sprintf("the body is over %d bytes after decompression: send smaller batches", s.MaxBodyBytes))
 }
 

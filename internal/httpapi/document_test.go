@@ -202,6 +202,9 @@ func checkDocumented(t *testing.T, method, route string, got answer) {
 		}
 	}
 	media := got.header.Get("Content-Type")
+	if _, has := response["content"]; !has && got.body == "" && media == "" {
+		return
+	}
 	content, ok := at(response, "content", media)
 	if !ok {
 		t.Fatalf("openapi.yaml does not say that %s %s answers %d with %q", method, route, got.status, media)

@@ -135,17 +135,20 @@ func setup(t *testing.T, change ...func(*api)) *api {
 	must(t, err)
 
 	a.options = Options{
-		Sessions:      a.sessions,
-		Uploaders:     a.sessions,
-		Allowed:       func(context.Context, *identity.Principal) error { return nil },
-		Tokens:        a.issuer,
-		Store:         storeFunc(applyAll),
-		Checkpoints:   &fakeCheckpoints{stored: map[[2]string]int64{}},
-		Ready:         func(context.Context) error { return nil },
-		AllowOrigin:   func(origin string) bool { return origin == appOrigin },
-		MaxBodyBytes:  testMaxBody,
-		MaxOperations: testMaxOperations,
-		Log:           slog.New(slog.NewJSONHandler(a.written, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Sessions:    a.sessions,
+		Uploaders:   a.sessions,
+		Allowed:     func(context.Context, *identity.Principal) error { return nil },
+		Tokens:      a.issuer,
+		Store:       storeFunc(applyAll),
+		Checkpoints: &fakeCheckpoints{stored: map[[2]string]int64{}},
+		Accounts:    &fakeAccounts{},
+		// So that alice's session is one of an account.
+		AccountSessions: a.sessions,
+		Ready:           func(context.Context) error { return nil },
+		AllowOrigin:     func(origin string) bool { return origin == appOrigin },
+		MaxBodyBytes:    testMaxBody,
+		MaxOperations:   testMaxOperations,
+		Log:             slog.New(slog.NewJSONHandler(a.written, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	a.Server = httptest.NewUnstartedServer(nil)
 	a.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)

@@ -25,6 +25,7 @@ func bodyMemory(maxBodyBytes int64) int64 { return bodiesInFlight * (maxBodyByte
 // boundedBuffer grows as a body arrives and reserves its memory as it grows.
 type boundedBuffer struct {
 	server   *server
+	limit    int64 // of a body, in bytes
 	bytes    []byte
 	reserved int64
 }
@@ -44,7 +45,7 @@ func (b *boundedBuffer) fillFrom(sent io.Reader, encoding string, contentLength 
 		n, err := content.Read(b.bytes[len(b.bytes):cap(b.bytes)])
 		b.bytes = b.bytes[:len(b.bytes)+n]
 		switch {
-		case int64(len(b.bytes)) > b.server.MaxBodyBytes:
+		case int64(len(b.bytes)) > b.limit:
 			return errBodyTooLarge
 		case errors.Is(err, io.EOF):
 			return nil
@@ -61,7 +62,7 @@ func (b *boundedBuffer) fillFrom(sent io.Reader, encoding string, contentLength 
 
 // grow makes room for size bytes, or for as many as a body may have.
 func (b *boundedBuffer) grow(size int64) error {
-	size = min(size, b.server.MaxBodyBytes+1)
+	size = min(size, b.limit+1)
 	if !b.server.memory.TryAcquire(size - b.reserved) {
 		return errMemoryFull
 	}

@@ -18,6 +18,13 @@ import (
 var statuses = map[fault.Code]int{
 	fault.InvalidRequest:       http.StatusBadRequest,
 	fault.InvalidSession:       http.StatusUnauthorized,
+	fault.InvalidCredentials:   http.StatusUnauthorized,
+	fault.InvalidEmail:         http.StatusBadRequest,
+	fault.WeakPassword:         http.StatusBadRequest,
+	fault.EmailTaken:           http.StatusConflict,
+	fault.AlreadySignedUp:      http.StatusConflict,
+	fault.SignUpDisabled:       http.StatusForbidden,
+	fault.GuestsDisabled:       http.StatusForbidden,
 	fault.UserDisabled:         http.StatusForbidden,
 	fault.TokensDisabled:       http.StatusNotFound,
 	fault.NotFound:             http.StatusNotFound,

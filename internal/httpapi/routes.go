@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"ferry/internal/fault"
 	"ferry/internal/identity"
@@ -76,7 +75,7 @@ func (s *server) token(w http.ResponseWriter, r *http.Request, f *facts) error {
 		Token     string `json:"token"`
 		ExpiresAt string `json:"expires_at"`
 		UserID    string `json:"user_id"`
-	}{token.Endpoint, token.JWT, token.ExpiresAt.UTC().Format(time.RFC3339), token.UserID})
+	}{token.Endpoint, token.JWT, formatTime(token.ExpiresAt), token.UserID})
 }
 
 // upload applies what the client SDK's uploadData() hands over.

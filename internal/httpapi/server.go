@@ -46,6 +46,10 @@ type Options struct {
 	Store  uploads.Store
 	// Checkpoints is nil where write checkpoints are off.
 	Checkpoints Checkpoints
+	// Accounts is nil where ferry keeps none. AccountSessions tells who has a
+	// session of one.
+	Accounts        Accounts
+	AccountSessions identity.Authenticator
 	// Demo is nil but in `ferry dev`.
 	Demo *Demo
 	// Ready returns nil, or a [fault.Error] that says why uploads cannot be
@@ -101,6 +105,13 @@ func (s *server) routes() *chi.Mux {
 	r.Put("/api/data/checkpoint", s.handle(s.raiseCheckpoint))
 	r.Put("/checkpoint", s.handle(s.raiseCheckpoint))
 	r.Post("/checkpoint-request", s.handle(s.requestCheckpoint))
+	r.Post("/auth/sign-up", s.account(s.signUp))
+	r.Post("/auth/sign-in", s.account(s.signIn))
+	r.Post("/auth/guest", s.account(s.guest))
+	r.Get("/auth/session", s.account(s.session))
+	r.Post("/auth/password", s.account(s.changePassword))
+	r.Post("/auth/sign-out", s.account(s.signOut))
+	r.Post("/auth/sign-out-everywhere", s.account(s.signOutEverywhere))
 	r.Get("/.well-known/jwks.json", s.handle(s.jwks))
 	r.Get(healthPath, s.handle(healthz))
 	r.Get(readyPath, s.handle(s.readyz))

@@ -121,7 +121,7 @@ func TestHashesAreSaltedAndReadBack(t *testing.T) {
 
 func TestRecommendedWork(t *testing.T) {
 	t.Parallel()
-	h := newPasswordHasher(RecommendedArgon2id())
+	h := NewAccounts(AccountOptions{}).hasher
 	if diff := cmp.Diff(Argon2id{MemoryKiB: 19456, Passes: 2, Lanes: 1}, h.work); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
