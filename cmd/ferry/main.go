@@ -46,6 +46,7 @@ func commands() []command {
 		{"dev", "serve the API with a private Postgres, for development", runDev},
 		{"migrate", "create or change schema ferry: up, down, status", runMigrate},
 		{"rejections", "list, show, replay, discard or prune what the database refused", runRejections},
+		{"users", "add, list, disable, enable, passwd, sessions or revoke: who may use the app", runUsers},
 		{"keygen", "make a key for sync tokens", runKeygen},
 		{"healthcheck", "ask a running ferry whether it is alive", runHealthcheck},
 		{"version", "print the version", runVersion},

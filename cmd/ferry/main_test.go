@@ -178,6 +178,9 @@ func TestHelpGoesToStdout(t *testing.T) {
 		"migrate up --help":   "--grant-to ROLE\n",
 		"migrate down --help": "--yes\n",
 		"migrate status -h":   "Usage: ferry migrate status",
+		"users --help":        "Usage: ferry users add|list|disable|enable|passwd|sessions|revoke",
+		"users add --help":    "--generate\n",
+		"users revoke --help": "--session ID\n",
 		"keygen --help":       "--kid ID\n",
 		"healthcheck --help":  "--ready\n",
 		"version --help":      "Usage: ferry version",
@@ -232,7 +235,7 @@ func TestNoInputMakesFerryPanic(t *testing.T) {
 	words := []string{"", " ", "-", "--", "---", "-=", "--=x", "--help=x", "\x00", "\xff", "%s%n", "--dir=\x00", "--listen=::", "--kid=\x00", "--grant-to=\x00"}
 	for _, environ := range environments {
 		for _, word := range words {
-			for _, command := range [][]string{{}, {"serve"}, {"dev"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"keygen"}, {"healthcheck"}, {"version"}, {"help"}} {
+			for _, command := range [][]string{{}, {"serve"}, {"dev"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"users"}, {"users", "list"}, {"users", "add"}, {"users", "disable"}, {"keygen"}, {"healthcheck"}, {"version"}, {"help"}} {
 				args := append(append([]string{}, command...), word)
 				if len(command) > 0 && command[0] == "dev" {
 					args = append(args, "--lan=?") // or else it might start

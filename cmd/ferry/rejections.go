@@ -183,6 +183,11 @@ func runRejectionsPrune(ctx context.Context, a *app, args []string) error {
 
 // withRejections calls do with the database that DATABASE_URL names.
 func withRejections(ctx context.Context, a *app, do func(*postgres.Rejections) error) error {
+	return withStore(ctx, a, func(store *postgres.Store) error { return do(&postgres.Rejections{Store: store}) })
+}
+
+// withStore calls do with the database that DATABASE_URL names.
+func withStore(ctx context.Context, a *app, do func(*postgres.Store) error) error {
 	cfg, err := config.Load(a.environ)
 	if err != nil {
 		return err
@@ -190,20 +195,12 @@ func withRejections(ctx context.Context, a *app, do func(*postgres.Rejections) e
 	if cfg.Database.URL.IsZero() {
 		return errors.New("DATABASE_URL is not set; it says where the app's Postgres is")
 	}
-	store, err := postgres.Open(ctx, postgres.Options{
-		URL:             cfg.Database.URL.Reveal(),
-		TransactionPool: cfg.Database.Pool == config.PoolTransaction,
-		Role:            cfg.Upload.Role,
-		Schemas:         cfg.Upload.Schemas,
-		Tables:          cfg.Upload.Tables,
-		Log:             slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Now:             time.Now,
-	})
+	store, err := postgres.Open(ctx, storeOptions(cfg, slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	return do(&postgres.Rejections{Store: store})
+	return do(store)
 }
 
 // filterFlags adds the flags that select rejections.

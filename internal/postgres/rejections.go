@@ -121,7 +121,7 @@ func (j *Rejections) Dependents(ctx context.Context, id string) ([]StoredRejecti
 func (j *Rejections) Discard(ctx context.Context, id string) (bool, error) {
 	tag, err := j.Store.control.Exec(ctx, discardSQL, id)
 	if err != nil {
-		return false, operatorError("discard a rejection", err)
+		return false, OperatorError("discard a rejection", err)
 	}
 	return tag.RowsAffected() == 1, nil
 }
@@ -132,7 +132,7 @@ func (j *Rejections) Prune(ctx context.Context, before time.Time) (int64, error)
 	var deleted int64
 	err := j.Store.control.QueryRow(ctx, `SELECT ferry.prune_rejections($1)`, before).Scan(&deleted)
 	if err != nil {
-		return 0, operatorError("prune rejections", err)
+		return 0, OperatorError("prune rejections", err)
 	}
 	return deleted, nil
 }
@@ -140,11 +140,11 @@ func (j *Rejections) Prune(ctx context.Context, before time.Time) (int64, error)
 func (j *Rejections) query(ctx context.Context, what, sql string, args ...any) ([]StoredRejection, error) {
 	rows, err := j.Store.control.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, operatorError(what, err)
+		return nil, OperatorError(what, err)
 	}
 	found, err := pgx.CollectRows(rows, scanRejection)
 	if err != nil {
-		return nil, operatorError(what, err)
+		return nil, OperatorError(what, err)
 	}
 	return found, nil
 }
@@ -158,8 +158,8 @@ func scanRejection(row pgx.CollectableRow) (r StoredRejection, err error) {
 	return r, err
 }
 
-// operatorError says what to do about the failures that an operator can mend.
-func operatorError(what string, err error) error {
+// OperatorError wraps an error with what was being done, and says what to do about the failures that an operator can mend.
+func OperatorError(what string, err error) error {
 	switch {
 	case hasSQLState(err, "42P01", "3F000", "42703", "42883"):
 		return fmt.Errorf("%s: schema ferry is missing or older than this ferry; run: ferry migrate up (%w)", what, err)

@@ -112,7 +112,7 @@ func (j *Rejections) Replay(ctx context.Context, id string, alone bool, report f
 func (j *Rejections) nextDependent(ctx context.Context, replayed, tried []string) (next string, err error) {
 	err = j.Store.control.QueryRow(ctx, nextDependentSQL, replayed, tried).Scan(&next)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", operatorError("find what depends on the replayed rejections", err)
+		return "", OperatorError("find what depends on the replayed rejections", err)
 	}
 	return next, nil
 }
@@ -308,7 +308,7 @@ func (p *replay) refused(ctx context.Context, v verdict) (*Replayed, error) {
 		v.refusal.Code, v.refusal.SQLState, v.refusal.Constraint, v.refusal.Column, sendable(v.refusal.Message),
 		sendable(op.Table), sendable(op.ID), presentOpID(op.OpID), p.opIndex(v.operation))
 	if err != nil {
-		return nil, operatorError("store the reason", err)
+		return nil, OperatorError("store the reason", err)
 	}
 	return &Replayed{ID: p.stored.ID, State: uploads.Open, Refusal: &v.refusal}, nil
 }
