@@ -109,7 +109,7 @@ func runMigrateDown(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer m.Close()
-	if !*yes && !confirmed(a, "This drops tables of schema ferry: stored rejections are lost, and redelivered operations apply again. Roles stay.") {
+	if !*yes && !confirmed(a, "This drops tables of schema ferry: accounts and stored rejections are lost, and redelivered operations apply again. Roles stay.") {
 		return errors.New("migrate down: nothing was done")
 	}
 	name, err := m.Down(ctx)

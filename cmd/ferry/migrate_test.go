@@ -54,7 +54,7 @@ func TestMigrateUpDownAndStatus(t *testing.T) {
 	lines := strings.SplitAfter(applied, "\n")
 	newest := strings.TrimPrefix(lines[len(lines)-2], "applied  ")
 	allButNewest := strings.TrimSuffix(applied, "applied  "+newest) + "pending  " + newest
-	const question = "This drops tables of schema ferry: stored rejections are lost, and redelivered operations apply again. Roles stay.\nType yes to go on: "
+	const question = "This drops tables of schema ferry: accounts and stored rejections are lost, and redelivered operations apply again. Roles stay.\nType yes to go on: "
 	for _, step := range []struct {
 		command, input string
 		want           result

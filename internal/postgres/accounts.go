@@ -102,7 +102,7 @@ func whyNotUpgraded(ctx context.Context, tx pgx.Tx, guest identity.TokenHash) er
 // FindPassword implements identity.AccountStore.
 func (a *Accounts) FindPassword(ctx context.Context, email identity.Email) (*identity.StoredPassword, error) {
 	var p identity.StoredPassword
-	err := a.Store.control.QueryRow(ctx, findPasswordSQL, email.Key).Scan(&p.UserID, &p.Hash, &p.Version)
+	err := a.Store.accounts.QueryRow(ctx, findPasswordSQL, email.Key).Scan(&p.UserID, &p.Hash, &p.Version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, identity.ErrNoAccount
 	}
@@ -174,7 +174,7 @@ func (a *Accounts) begin(ctx context.Context, token identity.TokenHash, prepare 
 }
 
 func (a *Accounts) transaction(ctx context.Context, what string, do func(pgx.Tx) error) error {
-	if err := pgx.BeginFunc(ctx, a.Store.control, do); err != nil {
+	if err := pgx.BeginFunc(ctx, a.Store.accounts, do); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil

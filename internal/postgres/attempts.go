@@ -22,7 +22,7 @@ func (a *Accounts) CountAttempt(ctx context.Context, period time.Duration, limit
 		most[i] = int32(l.Most) //nolint:gosec // small
 	}
 	var seconds float64
-	err = a.Store.control.QueryRow(ctx, countAttemptSQL, keysOf(limits), most, period.Seconds()).Scan(&at, &seconds)
+	err = a.Store.accounts.QueryRow(ctx, countAttemptSQL, keysOf(limits), most, period.Seconds()).Scan(&at, &seconds)
 	if err != nil {
 		return time.Time{}, 0, fmt.Errorf("count an attempt: %w", err)
 	}
@@ -31,7 +31,7 @@ func (a *Accounts) CountAttempt(ctx context.Context, period time.Duration, limit
 
 // TakeBack implements identity.AttemptStore.
 func (a *Accounts) TakeBack(ctx context.Context, attempt identity.Attempt) error {
-	if _, err := a.Store.control.Exec(ctx, takeBackSQL, keysOf(attempt.Limits), attempt.At); err != nil {
+	if _, err := a.Store.accounts.Exec(ctx, takeBackSQL, keysOf(attempt.Limits), attempt.At); err != nil {
 		return fmt.Errorf("take an attempt back: %w", err)
 	}
 	return nil

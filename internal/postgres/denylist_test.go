@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,4 +106,31 @@ func TestDenylistBehindAPoolerInTransactionMode(t *testing.T) {
 	if list := b.readDenylist(""); !list.Users["a"].Disabled {
 		t.Errorf("%+v", list)
 	}
+}
+
+// Nobody must be signed in to make accounts wait for the database.
+func TestAccountsThatWaitDoNotHoldUpTheDenylist(t *testing.T) {
+	t.Parallel()
+	b := setupAccounts(t)
+	holder, err := b.admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), `LOCK TABLE ferry.sessions`); err != nil {
+		t.Fatal(err)
+	}
+	var waiting sync.WaitGroup
+	for range 20 {
+		waiting.Go(func() { b.who(t.Context(), "ferry_session_unknown") })
+	}
+	b.untilWaiting(4)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := b.store.ReadDenylist(ctx, ""); err != nil {
+		t.Error(err)
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waiting.Wait()
 }

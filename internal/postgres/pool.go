@@ -10,10 +10,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// controlConnections is the size of the pool beside the uploads' one. A slow
-// read of the catalog must leave room for the denylist, which every request
-// depends on.
-const controlConnections = 4
+// The sizes of the pools beside the uploads' one. Whoever floods the accounts,
+// for which nobody must be signed in, must not hold up the denylist, which
+// every signed-in request depends on.
+const (
+	controlConnections = 4
+	accountConnections = 4
+)
 
 // parseURL reads a connection string. Its errors never show it: it holds a
 // password.

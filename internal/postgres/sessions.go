@@ -70,7 +70,7 @@ WHERE token_hash = $1`
 func (a *Accounts) FindSession(ctx context.Context, token identity.TokenHash) (*identity.AccountSession, error) {
 	var s identity.AccountSession
 	var expired bool
-	err := a.Store.control.QueryRow(ctx, findSessionSQL, token[:],
+	err := a.Store.accounts.QueryRow(ctx, findSessionSQL, token[:],
 		identity.SessionIdle.Seconds(), identity.SessionLongest.Seconds(), identity.SessionTouch.Seconds()).
 		Scan(&s.UserID, &s.Email, &s.IssuedAt, &s.ExpiresAt, &expired)
 	switch {
@@ -86,7 +86,7 @@ func (a *Accounts) FindSession(ctx context.Context, token identity.TokenHash) (*
 
 // EndSession implements identity.AccountStore.
 func (a *Accounts) EndSession(ctx context.Context, token identity.TokenHash) error {
-	if _, err := a.Store.control.Exec(ctx, endSessionSQL, token[:]); err != nil {
+	if _, err := a.Store.accounts.Exec(ctx, endSessionSQL, token[:]); err != nil {
 		return fmt.Errorf("end a session: %w", err)
 	}
 	return nil

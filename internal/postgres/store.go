@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -34,12 +35,13 @@ type Options struct {
 
 // Store applies uploads to Postgres. It is safe for concurrent use.
 type Store struct {
-	options Options
-	pool    *pgxpool.Pool // for uploads
-	control *pgxpool.Pool // for everything else: an upload that waits for the catalog holds a connection of pool
-	queue   clientQueue
-	tables  catalogCache
-	blind   sync.Map // oids of tables whose hidden rows ferry cannot see
+	options  Options
+	pool     *pgxpool.Pool // for uploads
+	control  *pgxpool.Pool // for the catalog, health and the denylist: an upload that waits for these holds a connection of pool
+	accounts *pgxpool.Pool
+	queue    clientQueue
+	tables   catalogCache
+	blind    sync.Map // oids of tables whose hidden rows ferry cannot see
 	// searchPath is the setting of that name in uploads' transactions.
 	searchPath string
 }
@@ -49,22 +51,25 @@ var _ uploads.Store = (*Store)(nil)
 // Open makes a store. It does not connect: Ready tells whether the database
 // can be used.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	pool, err := openPool(ctx, o.URL, uploadConnections(o.URL), o.TransactionPool)
-	if err != nil {
+	s := &Store{options: o, searchPath: searchPath(o.Schemas)}
+	var errs [3]error
+	s.pool, errs[0] = openPool(ctx, o.URL, uploadConnections(o.URL), o.TransactionPool)
+	s.control, errs[1] = openPool(ctx, o.URL, controlConnections, o.TransactionPool)
+	s.accounts, errs[2] = openPool(ctx, o.URL, accountConnections, o.TransactionPool)
+	if err := cmp.Or(errs[:]...); err != nil {
+		s.Close()
 		return nil, err
 	}
-	control, err := openPool(ctx, o.URL, controlConnections, o.TransactionPool)
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
-	return &Store{options: o, pool: pool, control: control, searchPath: searchPath(o.Schemas)}, nil
+	return s, nil
 }
 
 // Close closes all connections, once they are idle.
 func (s *Store) Close() {
-	s.pool.Close()
-	s.control.Close()
+	for _, pool := range []*pgxpool.Pool{s.pool, s.control, s.accounts} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
 }
 
 // The time that an upload may take where its context sets no deadline, and the
