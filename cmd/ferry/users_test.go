@@ -407,3 +407,32 @@ func TestUsersSayWhatIsWrongWithTheDatabase(t *testing.T) {
 	environ = nil
 	tryAll("DATABASE_URL is not set")
 }
+
+func TestServeWithAccountsAlone(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	environ := []string{"FERRY_ACCOUNTS=true"}
+	for _, entry := range serveEnvironment(u.db.URLAs(u.roles.login, ""), u.roles) {
+		if !strings.HasPrefix(entry, "FERRY_SESSION_SECRET=") {
+			environ = append(environ, entry)
+		}
+	}
+	_, api := startServing(t, environ)
+	code, answer := ask(t, http.MethodPost, api+"/auth/sign-up", "", `{"email":"`+annEmail+`","password":"`+annSays+`"}`)
+	var started struct {
+		Token string `json:"session_token"`
+		User  string `json:"user_id"`
+	}
+	if err := json.Unmarshal([]byte(answer), &started); err != nil || code != 201 {
+		t.Fatalf("sign-up: %d %s", code, answer)
+	}
+	if code, body := ask(t, http.MethodGet, api+"/token", started.Token, ""); code != 200 || !strings.Contains(body, started.User) {
+		t.Errorf("token: %d %s", code, body)
+	}
+	if code, body := ask(t, http.MethodGet, api+"/token", sessionOf(t, "u1"), ""); code != 401 || !strings.Contains(body, "the session is not one that /auth/sign-in gave") {
+		t.Errorf("a session JWT: %d %s", code, body)
+	}
+	if code, body := ask(t, http.MethodPost, api+"/auth/guest", "", ""); code != 403 || !strings.Contains(body, "guests_disabled") {
+		t.Errorf("a guest: %d %s", code, body)
+	}
+}

@@ -2,9 +2,10 @@
 // request into a [Principal], or into a fault that tells an app developer in
 // words what is wrong with them.
 //
-// It owns the rules for user ids, for sessions that are JWTs, and the order in
-// which several ways of signing in are asked. Each way of signing in is a file
-// of its own and implements [Authenticator].
+// It owns the rules for user ids, for sessions that are JWTs, for ferry's own
+// accounts with their passwords, sessions and limits, for the denylist, and the
+// order in which several ways of signing in are asked. Each way of signing in
+// implements [Authenticator].
 //
 // It may import internal/fault and no other package of ferry: not net/http,
 // because credentials are plain values; not pgx, because a principal is the
@@ -12,5 +13,5 @@
 // issues for the PowerSync Service are no sessions unless the wiring says so
 // (see [SyncToken]); not internal/config. It reads no clock and no environment.
 //
-// No token, key or claim value appears in an error of this package.
+// No token, password, key or claim value appears in an error of this package.
 package identity
