@@ -43,7 +43,7 @@ func (d *devFolder) announce(w io.Writer, asJSON bool, cfg *config.Config, clust
 		dir:            d.dir,
 	}
 	for _, u := range d.Users {
-		token, err := session(cfg, u)
+		token, err := d.session(u)
 		if err != nil {
 			return fmt.Errorf("sign in %s: %w", u.Name, err)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,12 +9,12 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
 	"ferry/internal/config"
 	"ferry/internal/httpapi"
-	"ferry/internal/identity"
 	"ferry/internal/postgres"
 	"ferry/internal/tokens"
 )
@@ -67,6 +66,13 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	for _, run := range api.background {
+		background.Go(func() { run(ctx) })
+	}
 	if o.demo != nil {
 		demoStore, err := o.demo.open(ctx, cfg, o.log)
 		if err != nil {
@@ -75,7 +81,7 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 		defer demoStore.Close()
 		api.Demo = &httpapi.Demo{UserID: o.demo.userID, Store: demoStore}
 	}
-	return listenAndServe(ctx, cfg, httpapi.New(*api), o)
+	return listenAndServe(ctx, cfg, httpapi.New(api.Options), o)
 }
 
 func storeOptions(cfg *config.Config, log *slog.Logger) postgres.Options {
@@ -106,48 +112,33 @@ func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) er
 	return nil
 }
 
-func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*httpapi.Options, error) {
+// api is what the API is made of, and what runs beside it until it ends.
+type api struct {
+	httpapi.Options
+	background []func(ctx context.Context)
+}
+
+func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*api, error) {
 	issuer, err := newIssuer(cfg, o.log)
 	if err != nil {
 		return nil, err
 	}
-	options := identity.SessionJWTOptions{
-		Key:       []byte(cfg.Session.Key.Reveal()),
-		Issuer:    cfg.Session.Issuer,
-		Audience:  cfg.Session.Audience,
-		UserClaim: cfg.Session.UserClaim,
-		Now:       time.Now,
-	}
+	a := &api{Options: httpapi.Options{
+		Store:          store,
+		Ready:          store.Ready,
+		TrustedProxies: cfg.Proxy.AddressFrom,
+		AllowOrigin:    o.allowOrigin,
+		MaxBodyBytes:   cfg.Upload.MaxBodyBytes,
+		MaxOperations:  cfg.Upload.MaxOperations,
+		Log:            o.log,
+	}}
 	if issuer != nil {
-		options.IsSyncToken = issuer.Signed
-	}
-	sessions, err := identity.NewSessionJWT(options)
-	if err != nil {
-		return nil, fmt.Errorf("sessions: %w", err)
-	}
-	api := &httpapi.Options{
-		Sessions:      sessions,
-		Uploaders:     sessions,
-		Store:         store,
-		Ready:         store.Ready,
-		AllowOrigin:   o.allowOrigin,
-		MaxBodyBytes:  cfg.Upload.MaxBodyBytes,
-		MaxOperations: cfg.Upload.MaxOperations,
-		Log:           o.log,
-	}
-	if issuer != nil {
-		api.Tokens = issuer
-		if cfg.Upload.AcceptsSyncToken {
-			syncToken := identity.SyncToken(func(_ context.Context, token string) (json.RawMessage, error) {
-				return issuer.Verify(token)
-			})
-			api.Uploaders = identity.Chain{sessions, syncToken}
-		}
+		a.Tokens = issuer
 	}
 	if cfg.Upload.WriteCheckpoints {
-		api.Checkpoints = store
+		a.Checkpoints = store
 	}
-	return api, nil
+	return a, a.signIn(cfg, issuer, o.log)
 }
 
 // newIssuer returns nil where ferry runs without a token key.

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // What FERRY_DATABASE_POOL can say.
 const (
@@ -18,7 +21,8 @@ type Config struct {
 	PowerSyncURL string   // without a trailing slash; empty where not set
 	Database     Database
 	Token        Token
-	Session      Session
+	Sessions     []SessionIssuer // who signs the app's session JWTs
+	Proxy        Proxy
 	Upload       Upload
 	// Warnings are for the caller to log: they hold no secret.
 	Warnings []string
@@ -50,12 +54,39 @@ type Claim struct {
 	Path []string // where it is in the session, through nested objects; never empty
 }
 
-// Session is how the app's session JWTs are verified.
-type Session struct {
-	Key       Secret // the HS256 key's bytes, at least 32; empty where not set
+// SessionIssuer is who signs session JWTs, and how they are verified.
+type SessionIssuer struct {
 	Issuer    string // the `iss` to insist on; empty: any
 	Audience  string // the `aud` to insist on; empty: any
+	Secret    SharedSecret
+	JWKSURL   string // where the public keys are; empty where Discover, or without any
+	Discover  bool   // the public keys are found by the issuer's discovery document
 	UserClaim string // the claim that holds the user id
+	// UserPrefix stands in front of the user ids of this issuer.
+	UserPrefix string
+	Algorithms []string // the only ones to accept; none: all that the keys can verify
+}
+
+// SharedSecret is an HS256 key of sessions.
+type SharedSecret struct {
+	Key Secret // its bytes, at least 32; empty where not set
+	// Misread is the key as it would be if the variable were of its other
+	// form, and Advice what to say if that is the one that fits.
+	Misread Secret
+	Advice  string
+
+	variable string // that gave it,
+	text     Secret // and how
+}
+
+// Proxy is what is believed of the proxies in front of ferry.
+type Proxy struct {
+	// UserHeader names the user, where an authenticating proxy does; empty: none.
+	UserHeader string
+	// UserFrom are the networks from which UserHeader is believed.
+	UserFrom []netip.Prefix
+	// AddressFrom are the networks whose X-Forwarded-For is believed.
+	AddressFrom []netip.Prefix
 }
 
 // Upload is what uploads may do.
@@ -79,14 +110,15 @@ func Load(environ []string) (*Config, error) {
 	return load(environ, func(environment, *problems) {})
 }
 
-// LoadServe is Load for serving, which needs DATABASE_URL and a session key.
+// LoadServe is Load for serving, which needs DATABASE_URL and a way of signing
+// in.
 func LoadServe(environ []string) (*Config, error) {
 	return load(environ, func(env environment, p *problems) {
 		if !env.given["DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set; it says where the app's Postgres is: %s", databaseURLForm)
 		}
-		if !env.given["FERRY_SESSION_SECRET"] && !env.given["FERRY_SESSION_SECRET_TEXT"] {
-			p.add("FERRY_SESSION_SECRET", "not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer)")
+		if !signsIn(env) {
+			p.add("FERRY_SESSION_ISSUER", "not set, nor any other way of signing in; give the URL of the identity provider, or FERRY_SUPABASE_URL, or the secret that the app's session JWTs are signed with (FERRY_SESSION_SECRET, FERRY_SESSION_SECRET_TEXT), or FERRY_TRUSTED_HEADER")
 		}
 	})
 }
@@ -106,9 +138,14 @@ func load(environ []string, demand func(environment, *problems)) (*Config, error
 	s := parseSettings(env, &p)
 	demand(env, &p)
 	checkToken(env, &p)
-	checkSession(s, env, &p)
+	sessions := s.sessions(env, &p)
+	checkSecrets(s, sessions, &p)
+	checkProxy(env, &p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	return s.config(), nil
+	c := s.config()
+	c.Sessions = sessions
+	c.warnOfSessions(env)
+	return c, nil
 }

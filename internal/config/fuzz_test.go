@@ -50,7 +50,10 @@ func checkSilence(t *testing.T, environ ...string) {
 		}
 		said := fmt.Sprint(err)
 		if c != nil {
-			said = fmt.Sprintf("%+v %#v %+v %q", c.Database, c.Token.Key, c.Session.Key, c.Warnings)
+			said = fmt.Sprintf("%+v %#v %q", c.Database, c.Token.Key, c.Warnings)
+			for _, issuer := range c.Sessions {
+				said += fmt.Sprintf(" %+v %#v", issuer.Secret, issuer.Secret)
+			}
 		}
 		if strings.Contains(said, marker) {
 			t.Fatalf("%q: the value is repeated: %s", environ, said)

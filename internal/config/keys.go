@@ -48,8 +48,6 @@ func (s *sessionSecret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (s sessionSecret) key() key { return decodedKey(string(s)) }
-
 // secretText is that key as raw text.
 type secretText string
 
@@ -60,8 +58,6 @@ func (s *secretText) UnmarshalText(text []byte) error {
 	*s = secretText(text)
 	return nil
 }
-
-func (s secretText) key() key { return key{text: strings.TrimRight(string(s), "="), bytes: []byte(s)} }
 
 // decodedKey returns the key of a text that checkKey has passed, or none.
 func decodedKey(text string) key {

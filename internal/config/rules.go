@@ -19,18 +19,23 @@ func checkToken(env environment, p *problems) {
 	}
 }
 
-// checkSession holds the rules between the variables of sessions.
-func checkSession(s settings, env environment, p *problems) {
-	const encoded, raw = "FERRY_SESSION_SECRET", "FERRY_SESSION_SECRET_TEXT"
-	name, session := encoded, s.SessionSecret.key()
-	if env.given[raw] {
-		name, session = raw, s.SessionSecretText.key()
+// checkSecrets refuses a session secret that is the token key as well.
+func checkSecrets(s settings, sessions []SessionIssuer, p *problems) {
+	for _, issuer := range sessions {
+		if sameKey(s.TokenSecret.key(), issuer.Secret.key()) {
+			p.add(issuer.Secret.variable, "the same key as FERRY_TOKEN_SECRET; whoever holds a sync token's key could sign in as anyone, so make another token key with: ferry keygen")
+		}
 	}
+}
+
+// checkProxy holds the rules between the variables of proxies.
+func checkProxy(env environment, p *problems) {
+	const header, from = "FERRY_TRUSTED_HEADER", "FERRY_TRUSTED_HEADER_FROM"
 	switch {
-	case env.given[encoded] && env.given[raw]:
-		p.add(encoded, "set, and %s as well; keep the one that has the form of your key", raw)
-	case sameKey(s.TokenSecret.key(), session):
-		p.add(name, "the same key as FERRY_TOKEN_SECRET; whoever holds a sync token's key could sign in as anyone, so make another token key with: ferry keygen")
+	case env.given[header] && !env.given[from]:
+		p.add(from, "not set, though %s is; give the networks of the authenticating proxy, or everybody could sign in as anyone", header)
+	case env.given[from] && !env.given[header]:
+		p.add(header, "not set, though %s is; give the header in which the authenticating proxy names the user", from)
 	}
 }
 

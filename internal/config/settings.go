@@ -25,9 +25,15 @@ type settings struct {
 	TokenClaims        claims        `env:"FERRY_TOKEN_CLAIMS"`
 	SessionIssuer      word          `env:"FERRY_SESSION_ISSUER"`
 	SessionAudience    word          `env:"FERRY_SESSION_AUDIENCE"`
+	SessionJWKSURL     providerURL   `env:"FERRY_SESSION_JWKS_URL"`
+	SessionIssuers     issuerList    `env:"FERRY_SESSION_ISSUERS"`
+	SupabaseURL        providerURL   `env:"FERRY_SUPABASE_URL"`
 	SessionSecret      sessionSecret `env:"FERRY_SESSION_SECRET"`
 	SessionSecretText  secretText    `env:"FERRY_SESSION_SECRET_TEXT"`
 	SessionUserClaim   userClaim     `env:"FERRY_SESSION_USER_CLAIM"`
+	TrustedHeader      headerName    `env:"FERRY_TRUSTED_HEADER"`
+	TrustedHeaderFrom  networks      `env:"FERRY_TRUSTED_HEADER_FROM"`
+	TrustedProxies     networks      `env:"FERRY_TRUSTED_PROXIES"`
 	UploadRole         identifier    `env:"FERRY_UPLOAD_ROLE"`
 	UploadSchemas      identifiers   `env:"FERRY_UPLOAD_SCHEMAS"`
 	UploadTables       tables        `env:"FERRY_UPLOAD_TABLES"`
@@ -77,11 +83,10 @@ func (s settings) config() *Config {
 			TTL:    time.Duration(s.TokenTTL),
 			Claims: s.TokenClaims.list,
 		},
-		Session: Session{
-			Key:       NewSecret(string(s.SessionSecret.key().bytes)),
-			Issuer:    string(s.SessionIssuer),
-			Audience:  string(s.SessionAudience),
-			UserClaim: string(s.SessionUserClaim),
+		Proxy: Proxy{
+			UserHeader:  string(s.TrustedHeader),
+			UserFrom:    s.TrustedHeaderFrom,
+			AddressFrom: s.TrustedProxies,
 		},
 		Upload: Upload{
 			Role:             string(s.UploadRole),
@@ -95,9 +100,6 @@ func (s settings) config() *Config {
 	}
 	if s.MigrateDatabaseURL != "" {
 		c.Database.MigrateURL = NewSecret(string(s.MigrateDatabaseURL))
-	}
-	if s.SessionSecretText != "" {
-		c.Session.Key = NewSecret(string(s.SessionSecretText))
 	}
 	c.setPowerSync(s)
 	return c

@@ -131,7 +131,9 @@ func setup(t *testing.T, change ...func(*api)) *api {
 		Keys: keys, Audience: []string{endpoint}, TTL: time.Hour, Endpoint: endpoint, Now: now,
 	})
 	must(t, err)
-	a.sessions, err = identity.NewSessionJWT(identity.SessionJWTOptions{Key: sessionKey, IsSyncToken: a.issuer.Signed, Now: now})
+	a.sessions, err = identity.NewSessionJWT(identity.SessionJWTOptions{
+		Issuers: []identity.SessionIssuer{{Secret: sessionKey}}, IsSyncToken: a.issuer.Signed, Now: now,
+	})
 	must(t, err)
 
 	a.options = Options{

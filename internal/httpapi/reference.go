@@ -26,7 +26,7 @@ func (s *server) referenceToken(w http.ResponseWriter, r *http.Request, f *facts
 	if s.isDemo(r) {
 		who = s.demoUser
 	}
-	token, err := s.issue(r, f, who)
+	token, err := s.issue(w, r, f, who)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -26,6 +27,9 @@ type Principal struct {
 	// name twice) whose `sub` is always UserID. Numbers stand as the session
 	// spelled them. They become Postgres' request.jwt.claims.
 	Claims json.RawMessage
+	// IssuedAt is when the session was issued. The zero time stands for "not
+	// known".
+	IssuedAt time.Time
 }
 
 // CheckUserID reports what keeps id from being a Principal's UserID. The error
