@@ -189,7 +189,7 @@ func (a *api) session(t *testing.T, ttl time.Duration) string {
 // syncToken returns alice's sync token.
 func (a *api) syncToken(t *testing.T) string {
 	t.Helper()
-	token, err := a.issuer.Issue(alice, nil)
+	token, err := a.issuer.Issue(t.Context(), alice, nil)
 	must(t, err)
 	a.secrets = append(a.secrets, token.JWT)
 	return token.JWT

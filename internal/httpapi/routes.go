@@ -46,7 +46,7 @@ func (s *server) issue(w http.ResponseWriter, r *http.Request, f *facts, who fun
 	if err := s.limitTokens(w, r, p.UserID); err != nil {
 		return tokens.Token{}, err
 	}
-	token, err := s.Tokens.Issue(p.UserID, p.Claims)
+	token, err := s.Tokens.Issue(r.Context(), p.UserID, p.Claims)
 	if err != nil {
 		return tokens.Token{}, fmt.Errorf("issue a sync token: %w", err)
 	}

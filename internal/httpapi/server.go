@@ -30,7 +30,7 @@ import (
 
 // TokenIssuer issues sync tokens; *tokens.Issuer does.
 type TokenIssuer interface {
-	Issue(userID string, sessionClaims json.RawMessage) (tokens.Token, error)
+	Issue(ctx context.Context, userID string, sessionClaims json.RawMessage) (tokens.Token, error)
 	JWKS() []byte
 }
 
