@@ -21,6 +21,7 @@ const (
 	InvalidRequest       Code = "invalid_request"        // the client's code is wrong
 	InvalidSession       Code = "invalid_session"        // no session, or one that is expired, unknown or forged
 	UserDisabled         Code = "user_disabled"          // signed in, but not allowed to use the app
+	TokenRefused         Code = "token_refused"          // the app's claims function gives this user no token
 	TokensDisabled       Code = "tokens_disabled"        // ferry runs without a token key
 	NotFound             Code = "not_found"              // no such route
 	MethodNotAllowed     Code = "method_not_allowed"     // the route exists, the method does not

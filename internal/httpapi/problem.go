@@ -19,6 +19,7 @@ var statuses = map[fault.Code]int{
 	fault.InvalidRequest:       http.StatusBadRequest,
 	fault.InvalidSession:       http.StatusUnauthorized,
 	fault.UserDisabled:         http.StatusForbidden,
+	fault.TokenRefused:         http.StatusForbidden,
 	fault.TokensDisabled:       http.StatusNotFound,
 	fault.NotFound:             http.StatusNotFound,
 	fault.MethodNotAllowed:     http.StatusMethodNotAllowed,
