@@ -37,16 +37,21 @@ type Database struct {
 
 // Token is how sync tokens are made.
 type Token struct {
-	KID      string
+	KID      string        // of Key, or of the one of Keys that signs; empty where Keys says so itself
 	Key      Secret        // the HS256 key: its bytes, decoded, at least 32
+	Keys     Secret        // instead of Key: a JWKS with private keys
+	KeysFile string        // where Keys was read; empty where it was not in a file
 	Audience []string      // without trailing slashes; empty only where tokens are off
 	Issuer   string        // empty: no `iss`
 	TTL      time.Duration // 60 s to 24 h
 	Claims   []Claim       // never one of the registered claims
+	// ClaimsFunction is the name of a SQL function, or its schema and name;
+	// none where it is not set.
+	ClaimsFunction []string
 }
 
 // Enabled says whether there is a key to sign tokens with.
-func (t Token) Enabled() bool { return !t.Key.IsZero() }
+func (t Token) Enabled() bool { return !t.Key.IsZero() || !t.Keys.IsZero() }
 
 // Claim is a claim of the session to copy into sync tokens.
 type Claim struct {
@@ -107,13 +112,20 @@ type Upload struct {
 // entries for a name the last one counts, so that a caller may put defaults
 // of its own before the environment. The error is an *Error.
 func Load(environ []string) (*Config, error) {
-	return load(environ, func(environment, *problems) {})
+	return load(environ, "", func(environment, *problems) {})
+}
+
+// LoadKeys is Load for whoever edits the file of FERRY_TOKEN_KEYS_FILE. That is
+// not read, so that it need not be there yet, nor be right; and the key of
+// FERRY_TOKEN_SECRET, which is to go into it, may be given as well.
+func LoadKeys(environ []string) (*Config, error) {
+	return load(environ, tokenKeys, func(environment, *problems) {})
 }
 
 // LoadServe is Load for serving, which needs DATABASE_URL and a way of signing
 // in.
 func LoadServe(environ []string) (*Config, error) {
-	return load(environ, func(env environment, p *problems) {
+	return load(environ, "", func(env environment, p *problems) {
 		if !env.given["DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set; it says where the app's Postgres is: %s", databaseURLForm)
 		}
@@ -125,26 +137,26 @@ func LoadServe(environ []string) (*Config, error) {
 
 // LoadMigrate is Load for migrations, which need a database and nothing else.
 func LoadMigrate(environ []string) (*Config, error) {
-	return load(environ, func(env environment, p *problems) {
+	return load(environ, "", func(env environment, p *problems) {
 		if !env.given["DATABASE_URL"] && !env.given["FERRY_MIGRATE_DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set, nor is FERRY_MIGRATE_DATABASE_URL; one of them says which Postgres to migrate: %s", databaseURLForm)
 		}
 	})
 }
 
-func load(environ []string, demand func(environment, *problems)) (*Config, error) {
+func load(environ []string, unread string, demand func(environment, *problems)) (*Config, error) {
 	var p problems
-	env := readEnvironment(environ, &p)
+	env := readEnvironment(environ, unread, &p)
 	s := parseSettings(env, &p)
 	demand(env, &p)
-	checkToken(env, &p)
+	checkToken(s, env, &p)
 	sessions := s.sessions(env, &p)
 	checkSecrets(s, sessions, &p)
 	checkProxy(env, &p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	c := s.config()
+	c := s.config(env)
 	c.Sessions = sessions
 	c.warnOfSessions(env)
 	return c, nil

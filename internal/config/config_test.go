@@ -88,6 +88,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 		"FERRY_TOKEN_AUDIENCE=powersync-dev, https://sync.example.com/",
 		"FERRY_TOKEN_ISSUER=https://ferry.example.com/",
 		"FERRY_TOKEN_TTL=90m",
+		"FERRY_TOKEN_CLAIMS_FUNCTION=app.Claims of",
 		"FERRY_TOKEN_CLAIMS=role, org=app_metadata.org.id,https://example.com/plan",
 		"FERRY_SESSION_ISSUER=https://auth.example.com/",
 		"FERRY_SESSION_AUDIENCE=authenticated",
@@ -131,6 +132,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 				{Name: "org", Path: []string{"app_metadata", "org", "id"}},
 				{Name: "https://example.com/plan", Path: []string{"https://example.com/plan"}},
 			},
+			ClaimsFunction: []string{"app", "Claims of"},
 		},
 		Sessions: []SessionIssuer{{
 			Issuer:    "https://auth.example.com/",
@@ -266,7 +268,8 @@ func TestUnsupportedVariablesAreNeverIgnored(t *testing.T) {
 func TestMisspeltNamesGetTheNearestKnownName(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
-		"FERRY_TOKEN_KEY":          "FERRY_TOKEN_KID",
+		"FERRY_TOKEN_KEY":          "FERRY_TOKEN_KEYS",
+		"FERRY_TOKEN_KEYID":        "FERRY_TOKEN_KID",
 		"FERRY_UPLOAD_TABLE":       "FERRY_UPLOAD_TABLES",
 		"FERRY_SESION_SECRET_FILE": "FERRY_SESSION_SECRET_FILE",
 		"FERRY_DATABASE_URL":       "DATABASE_URL",

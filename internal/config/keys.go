@@ -37,6 +37,9 @@ func (s *tokenSecret) UnmarshalText(text []byte) error {
 
 func (s tokenSecret) key() key { return decodedKey(string(s)) }
 
+// keySet is the text of a JWKS with private keys; checkToken reads it.
+type keySet string
+
 // sessionSecret is the base64url text of the key that signs the app's sessions.
 type sessionSecret string
 

@@ -3,19 +3,40 @@ package config
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"strings"
+
+	"ferry/internal/tokens"
 )
 
+// tokenKeys is instead of the variables of a single key.
+const tokenKeys = "FERRY_TOKEN_KEYS"
+
 // checkToken holds the rules between the variables of sync tokens.
-func checkToken(env environment, p *problems) {
+func checkToken(s settings, env environment, p *problems) {
 	const kid, secret, service = "FERRY_TOKEN_KID", "FERRY_TOKEN_SECRET", "FERRY_POWERSYNC_URL"
+	editing := env.unread == tokenKeys
 	switch {
+	case env.given[tokenKeys] && env.given[secret] && !editing:
+		p.add(tokenKeys, "set, and %s as well; to keep using that key, put it into the set with: ferry keys add --from-env, and unset %[1]s", secret)
+	case s.TokenKeys != "":
+		checkKeySet(s, p)
+	case env.given[tokenKeys]: // its file is not read, or cannot be
 	case env.given[kid] && !env.given[secret]:
 		p.add(secret, "not set, though %s is; make both with: ferry keygen", kid)
 	case env.given[secret] && !env.given[kid]:
 		p.add(kid, "not set, though %s is; it must be the kid of that key in the PowerSync Service's configuration", secret)
 	}
-	if env.given[secret] && !env.given[service] {
+	if (env.given[secret] || env.given[tokenKeys]) && !editing && !env.given[service] {
 		p.add(service, "not set, though there is a token key; clients need it to find the PowerSync Service, such as https://powersync.example.com")
+	}
+}
+
+// checkKeySet repeats of the set only the kids of its keys.
+func checkKeySet(s settings, p *problems) {
+	if _, err := tokens.ParseKeySet([]byte(s.TokenKeys), string(s.TokenKID)); err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			p.add(tokenKeys, "%s", line)
+		}
 	}
 }
 

@@ -19,10 +19,12 @@ type settings struct {
 	PowerSyncURL       webURL        `env:"FERRY_POWERSYNC_URL"`
 	TokenKID           keyID         `env:"FERRY_TOKEN_KID"`
 	TokenSecret        tokenSecret   `env:"FERRY_TOKEN_SECRET"`
+	TokenKeys          keySet        `env:"FERRY_TOKEN_KEYS"`
 	TokenAudience      audiences     `env:"FERRY_TOKEN_AUDIENCE"`
 	TokenIssuer        word          `env:"FERRY_TOKEN_ISSUER"`
 	TokenTTL           lifetime      `env:"FERRY_TOKEN_TTL"`
 	TokenClaims        claims        `env:"FERRY_TOKEN_CLAIMS"`
+	TokenFunction      function      `env:"FERRY_TOKEN_CLAIMS_FUNCTION"`
 	SessionIssuer      word          `env:"FERRY_SESSION_ISSUER"`
 	SessionAudience    word          `env:"FERRY_SESSION_AUDIENCE"`
 	SessionJWKSURL     providerURL   `env:"FERRY_SESSION_JWKS_URL"`
@@ -66,7 +68,7 @@ func parseSettings(e environment, p *problems) settings {
 }
 
 // config builds the Config of settings that are good.
-func (s settings) config() *Config {
+func (s settings) config(env environment) *Config {
 	c := &Config{
 		Listen:      string(s.Listen),
 		AdminListen: string(s.AdminListen),
@@ -77,11 +79,14 @@ func (s settings) config() *Config {
 			Pool:       string(s.DatabasePool),
 		},
 		Token: Token{
-			KID:    string(s.TokenKID),
-			Key:    NewSecret(string(s.TokenSecret.key().bytes)),
-			Issuer: string(s.TokenIssuer),
-			TTL:    time.Duration(s.TokenTTL),
-			Claims: s.TokenClaims.list,
+			KID:            string(s.TokenKID),
+			Key:            NewSecret(string(s.TokenSecret.key().bytes)),
+			Keys:           NewSecret(string(s.TokenKeys)),
+			KeysFile:       env.files["FERRY_TOKEN_KEYS"],
+			Issuer:         string(s.TokenIssuer),
+			TTL:            time.Duration(s.TokenTTL),
+			Claims:         s.TokenClaims.list,
+			ClaimsFunction: s.TokenFunction,
 		},
 		Proxy: Proxy{
 			UserHeader:  string(s.TrustedHeader),

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -44,6 +45,7 @@ func TestValues(t *testing.T) {
 			[]string{"role", "org=app_metadata.org", "a=https://example.com/a.b"},
 			[]string{"sub", "iat=x", "a,a", "a=", "=a", "a=b..c", "a.", "a b", "jti=https://a"},
 		},
+		{"FERRY_TOKEN_CLAIMS_FUNCTION", []string{"claims", "app.claims", "My App.Claims"}, []string{"a.b.c", ".f", "a.", `"f"`, strings.Repeat("f", 64)}},
 		{"FERRY_SESSION_ISSUER", []string{"https://auth.example.com/"}, []string{"a b", "a\tb", "\xff", "auth.example.com", "http://auth.example.com"}},
 		{
 			"FERRY_SESSION_JWKS_URL",
@@ -152,6 +154,12 @@ func TestRulesBetweenVariables(t *testing.T) {
 		{"secret without kid and URL", minimal("FERRY_TOKEN_SECRET=" + tokenKey), []string{"FERRY_POWERSYNC_URL", "FERRY_TOKEN_KID"}},
 		{"kid with a space", withToken("FERRY_TOKEN_KID=a b"), []string{"FERRY_TOKEN_KID"}},
 		{"kid that is too long", withToken("FERRY_TOKEN_KID=" + strings.Repeat("k", 129)), []string{"FERRY_TOKEN_KID"}},
+		{"token keys", minimal("FERRY_TOKEN_KEYS="+keySetText, "FERRY_POWERSYNC_URL=https://a"), nil},
+		{"token keys, and which signs", minimal("FERRY_TOKEN_KEYS="+keySetText, "FERRY_TOKEN_KID=k", "FERRY_POWERSYNC_URL=https://a"), nil},
+		{"token keys, and one that is not there", minimal("FERRY_TOKEN_KEYS="+keySetText, "FERRY_TOKEN_KID=x", "FERRY_POWERSYNC_URL=https://a"), []string{"FERRY_TOKEN_KEYS"}},
+		{"token keys without a URL", minimal("FERRY_TOKEN_KEYS=" + keySetText), []string{"FERRY_POWERSYNC_URL"}},
+		{"token keys and a secret", withToken("FERRY_TOKEN_KEYS=" + keySetText), []string{"FERRY_TOKEN_KEYS"}},
+		{"two bad token keys", minimal(`FERRY_TOKEN_KEYS={"keys":[{"kid":"a"},{}]}`, "FERRY_POWERSYNC_URL=https://a"), []string{"FERRY_TOKEN_KEYS", "FERRY_TOKEN_KEYS"}},
 		{"a header without networks", minimal("FERRY_TRUSTED_HEADER=X-User"), []string{"FERRY_TRUSTED_HEADER_FROM"}},
 		{"networks without a header", minimal("FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
 		{"a header that is no name", minimal("FERRY_TRUSTED_HEADER=X User", "FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
@@ -279,5 +287,52 @@ func TestSessionIssuers(t *testing.T) {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// keySetText is a key set with one key.
+const keySetText = `{"keys":[{"kty":"oct","alg":"HS256","kid":"k","k":"` + tokenKey + `"}]}`
+
+func TestKeySetsComeAsTextOrFromAFile(t *testing.T) {
+	t.Parallel()
+	path := write(t, keySetText+"\n")
+	for name, want := range map[string]Token{
+		"FERRY_TOKEN_KEYS=" + keySetText: {Keys: NewSecret(keySetText)},
+		"FERRY_TOKEN_KEYS_FILE=" + path:  {Keys: NewSecret(keySetText), KeysFile: path},
+	} {
+		got, err := Load([]string{name, "FERRY_POWERSYNC_URL=https://a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.TTL, want.Audience = time.Hour, []string{"https://a"}
+		if diff := cmp.Diff(want, got.Token); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if !got.Token.Enabled() {
+			t.Error("tokens are off in spite of a key")
+		}
+	}
+}
+
+func TestMistakesInKeySetsAreNamed(t *testing.T) {
+	t.Parallel()
+	_, err := Load([]string{`FERRY_TOKEN_KEYS={"keys":[` + strings.Replace(keySetText[len(`{"keys":[`):len(keySetText)-2], "HS256", "HS512", 1) + `]}`, "FERRY_POWERSYNC_URL=https://a"})
+	want := &Error{Problems: []Problem{{"FERRY_TOKEN_KEYS", `key 1 (kid "k"): its secret (k) has 32 bytes after base64url decoding, HS512 needs at least 64: make another with: ferry keys add --alg HS512`}}}
+	if diff := cmp.Diff(error(want), err); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever edits the file of keys may not have one yet, or a broken one, and
+// still has the single key.
+func TestLoadKeysDoesNotReadTheFile(t *testing.T) {
+	t.Parallel()
+	got, err := LoadKeys([]string{"FERRY_TOKEN_KEYS_FILE=/nowhere/keys.json", "FERRY_TOKEN_KID=k", "FERRY_TOKEN_SECRET=" + tokenKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Token{KID: "k", Key: NewSecret("token-key-token-key-token-key-01"), KeysFile: "/nowhere/keys.json", TTL: time.Hour}
+	if diff := cmp.Diff(want, got.Token); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
