@@ -2,10 +2,12 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"ferry/internal/fault"
@@ -37,7 +39,7 @@ func (s *server) signedIn(r *http.Request, f *facts) (*identity.Principal, error
 func (s *server) issue(w http.ResponseWriter, r *http.Request, f *facts, who func(*http.Request, *facts) (*identity.Principal, error)) (tokens.Token, error) {
 	if s.Tokens == nil {
 		return tokens.Token{}, fault.New(fault.TokensDisabled,
-			"this server issues no tokens: it has no token key (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
+			"this server issues no tokens: it has no token key (FERRY_TOKEN_KEYS, or FERRY_TOKEN_KID and FERRY_TOKEN_SECRET)")
 	}
 	p, err := who(r, f)
 	if err != nil {
@@ -139,13 +141,20 @@ func checkUser(up *uploads.Upload, p *identity.Principal) error {
 }
 
 // jwks publishes the public keys that sync tokens can be verified with.
-func (s *server) jwks(w http.ResponseWriter, _ *http.Request, _ *facts) error {
+func (s *server) jwks(w http.ResponseWriter, r *http.Request, _ *facts) error {
 	keys := []byte(`{"keys":[]}`)
 	if s.Tokens != nil {
 		keys = s.Tokens.JWKS()
 	}
-	w.Header().Set("Content-Type", "application/json")
+	etag := fmt.Sprintf(`"%x"`, sha256.Sum256(keys))
 	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("ETag", etag)
+	// Tags come in a list, and weak ones count (RFC 9110, section 13.1.2).
+	if strings.Contains(r.Header.Get("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/json")
 	_, err := w.Write(keys)
 	return clientGone(err)
 }

@@ -112,7 +112,7 @@ func (i *inspection) signature(s KeySet, header object, signed string, signature
 		i.refuse(codeInvalid, "its header has no kid, so that no key is found%s", instead())
 	case n < 0:
 		i.refuse(codeInvalid, "its kid %s is not that of a key here (%s)%s",
-			shown(header.get("kid")), strings.Join(s.IDs(), ", "), instead())
+			shown(header.get("kid")), idList(s.all), instead())
 	case s.all[n].alg != alg:
 		i.refuse(codeInvalid, "its alg is %s, but key %q is for %s, and the two must be equal", shown(header.get("alg")), id, s.all[n].alg)
 	case !s.all[n].verifies([]byte(signed), signature):

@@ -226,6 +226,5 @@ func (i *Issuer) payload(userID string, issuedAt int64, session json.RawMessage,
 	return append(i.appendGiven(payload, given), '}'), nil
 }
 
-// JWKS is the JSON Web Key Set to publish (RFC 7517, section 5): the public
-// halves of the keys. Symmetric keys have none, and are never in it.
-func (i *Issuer) JWKS() []byte { return i.keys.Load().published }
+// JWKS is the set to publish, see KeySet.JWKS.
+func (i *Issuer) JWKS() []byte { return i.keys.Load().JWKS() }

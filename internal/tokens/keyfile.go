@@ -121,11 +121,7 @@ func (f *KeyFile) Keys() []KeyStatus {
 func (f *KeyFile) Key(id string) (KeyStatus, error) {
 	i := indexOfKey(f.keys, id)
 	if i < 0 {
-		ids := make([]string, len(f.keys))
-		for i, k := range f.keys {
-			ids[i] = k.id
-		}
-		return KeyStatus{}, fmt.Errorf("there is no key %q, but: %s", id, strings.Join(ids, ", "))
+		return KeyStatus{}, fmt.Errorf("there is no key %q in the file (%s)", id, idList(f.keys))
 	}
 	return f.Keys()[i], nil
 }

@@ -2,8 +2,10 @@ package tokens
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // KeySet holds the keys of a server: the active one signs, all of them verify,
@@ -46,17 +48,36 @@ func publish(keys []Key) []byte {
 	return slices.Concat([]byte(`{"keys":[`), bytes.Join(public, []byte(",")), []byte(`]}`))
 }
 
+// JWKS is the set to publish (RFC 7517, section 5): the public halves of the
+// keys. Symmetric keys have none, and are never in it.
+func (s KeySet) JWKS() []byte { return s.published }
+
+// ServiceKeys are what the PowerSync Service needs of each key, as JWKs: its
+// public half, or, of a symmetric key, the secret itself.
+func (s KeySet) ServiceKeys() []json.RawMessage {
+	jwks := make([]json.RawMessage, len(s.all))
+	for i, k := range s.all {
+		jwks[i] = k.jwk()
+	}
+	return jwks
+}
+
 // ActiveID is the id of the key that signs.
 func (s KeySet) ActiveID() string { return s.active.id }
 
 // IDs are those of all keys, the active one among them.
-func (s KeySet) IDs() []string {
-	ids := make([]string, len(s.all))
-	for i, k := range s.all {
+func (s KeySet) IDs() []string { return idsOf(s.all) }
+
+func idsOf(keys []Key) []string {
+	ids := make([]string, len(keys))
+	for i, k := range keys {
 		ids[i] = k.id
 	}
 	return ids
 }
+
+// idList is for messages.
+func idList(keys []Key) string { return strings.Join(idsOf(keys), ", ") }
 
 // open returns the payload of a token that one of the keys signed.
 func (s KeySet) open(token string) ([]byte, bool) {

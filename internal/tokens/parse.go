@@ -26,10 +26,9 @@ func ParseKeySet(text []byte, active string) (KeySet, error) {
 	if err != nil {
 		return KeySet{}, err
 	}
-	from := "the active key"
 	if active == "" {
-		from, active = `"active"`, set.text("active")
-		if set.get("active") != nil && !isKeyID(active) {
+		active = set.text(activeMember)
+		if set.get(activeMember) != nil && !isKeyID(active) {
 			return KeySet{}, errors.New(`"active" is not the kid of a key`)
 		}
 	}
@@ -41,7 +40,7 @@ func ParseKeySet(text []byte, active string) (KeySet, error) {
 	}
 	i := indexOfKey(keys, active)
 	if i < 0 {
-		return KeySet{}, fmt.Errorf("%s is to be %q, but no key of the set has that kid", from, active)
+		return KeySet{}, fmt.Errorf("the key that is to sign, %q, is not in the set (%s)", active, idList(keys))
 	}
 	return KeySet{active: keys[i], all: keys, published: publish(keys)}, nil
 }

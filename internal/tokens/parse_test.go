@@ -106,8 +106,8 @@ func TestTheActiveKeyIsChosenByKid(t *testing.T) {
 		{"by the set", string(setOf("b", two...)), "", "b", ""},
 		{"by the caller", string(setOf("b", two...)), "a", "a", ""},
 		{"of several, unsaid", `{"keys":[` + string(two[0]) + `,` + string(two[1]) + `]}`, "", "", `there are 2 keys, and nothing says which one signs: add "active": "<kid>" beside "keys"`},
-		{"unknown to the set", string(setOf("c", two...)), "", "", `"active" is to be "c", but no key of the set has that kid`},
-		{"unknown to the caller", string(setOf("b", two...)), "c", "", `the active key is to be "c", but no key of the set has that kid`},
+		{"unknown to the set", string(setOf("c", two...)), "", "", `the key that is to sign, "c", is not in the set (a, b)`},
+		{"unknown to the caller", string(setOf("b", two...)), "c", "", `the key that is to sign, "c", is not in the set (a, b)`},
 		{"a number", `{"active":1,"keys":[` + string(one) + `]}`, "", "", `"active" is not the kid of a key`},
 	}
 	for _, c := range cases {

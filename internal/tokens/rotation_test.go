@@ -167,8 +167,8 @@ func TestKeyFilesRefuse(t *testing.T) {
 		{"a key twice", f.Add(jwkOf("ES256", "a"), day0), `there is a key "a" already: choose another id`},
 		{"a key that is none", f.Add([]byte(`{"kid":"b"}`), day0), `the key: its kty is none that ferry signs with: oct, OKP, EC or RSA`},
 		{"no object", f.Add([]byte(`7`), day0), `the key is not a JSON object`},
-		{"activating what is not there", f.Activate("c", day0, Consent{}), `there is no key "c", but: a`},
-		{"retiring what is not there", f.Retire("c", day0, time.Hour, Consent{}), `there is no key "c", but: a`},
+		{"activating what is not there", f.Activate("c", day0, Consent{}), `there is no key "c" in the file (a)`},
+		{"retiring what is not there", f.Retire("c", day0, time.Hour, Consent{}), `there is no key "c" in the file (a)`},
 	}
 	for _, c := range cases {
 		if got := errorText(c.err); got != c.want {
