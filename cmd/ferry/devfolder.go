@@ -143,7 +143,7 @@ func (d *devFolder) defaults(environ []string, listen string, lan bool) []string
 		"FERRY_POWERSYNC_URL=http://" + service,
 		"FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN=true",
 	}
-	if !isSet(environ, "FERRY_TOKEN_KID") && !isSet(environ, "FERRY_TOKEN_SECRET") {
+	if !isSet(environ, "FERRY_TOKEN_KID") && !isSet(environ, "FERRY_TOKEN_SECRET") && !isSet(environ, "FERRY_TOKEN_KEYS") {
 		defaults = append(defaults, "FERRY_TOKEN_KID="+d.KID, "FERRY_TOKEN_SECRET="+d.TokenSecret)
 	}
 	return defaults
@@ -204,10 +204,4 @@ func newUUID() string {
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// base64urlSecret is the token key as it stands in the configuration of the
-// PowerSync Service.
-func base64urlSecret(key config.Secret) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(key.Reveal()))
 }

@@ -57,7 +57,7 @@ func TestDevConfiguration(t *testing.T) {
 	of := func() chosen {
 		sessions := make([]string, len(cfg.Sessions))
 		for i, issuer := range cfg.Sessions {
-			sessions[i] = issuer.Issuer + " " + base64urlSecret(issuer.Secret.Key)
+			sessions[i] = issuer.Issuer + " " + encoded(issuer.Secret.Key.Reveal())
 		}
 		return chosen{cfg.Listen, cfg.PowerSyncURL, cfg.Token.KID, sessions, cfg.Token.Audience, cfg.Upload.AcceptsSyncToken}
 	}

@@ -47,6 +47,8 @@ func commands() []command {
 		{"migrate", "create or change schema ferry: up, down, status", runMigrate},
 		{"rejections", "list, show, replay, discard or prune what the database refused", runRejections},
 		{"keygen", "make a key for sync tokens", runKeygen},
+		{"keys", "change the keys of sync tokens: list, add, activate, retire, export", runKeys},
+		{"token", "make a sync token for development, or inspect one", runToken},
 		{"healthcheck", "ask a running ferry whether it is alive", runHealthcheck},
 		{"version", "print the version", runVersion},
 	}

@@ -59,7 +59,7 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 		return err
 	}
 	defer store.Close()
-	if err := checkStart(ctx, store, o.log); err != nil {
+	if err := checkStart(ctx, store, cfg.Token.ClaimsFunction, o.log); err != nil {
 		return err
 	}
 	api, err := newAPI(cfg, store, o)
@@ -98,8 +98,9 @@ func storeOptions(cfg *config.Config, log *slog.Logger) postgres.Options {
 }
 
 // checkStart refuses to serve with an upload role that could get around the
-// app's policies. A database that is away only means "not ready" for now.
-func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) error {
+// app's policies. A database that is away only means "not ready" for now, and a
+// function for claims that cannot be called stops tokens only.
+func checkStart(ctx context.Context, store *postgres.Store, claimsFunction []string, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := store.Ready(ctx)
@@ -108,6 +109,11 @@ func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) er
 	}
 	if err != nil {
 		log.Warn("uploads cannot be taken yet", slog.Any("error", err))
+	}
+	if claimsFunction != nil && err == nil {
+		if err := store.ClaimsFunction(claimsFunction...).Check(ctx); err != nil {
+			log.Warn("tokens cannot be issued (FERRY_TOKEN_CLAIMS_FUNCTION)", slog.Any("error", err))
+		}
 	}
 	return nil
 }
@@ -119,7 +125,7 @@ type api struct {
 }
 
 func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*api, error) {
-	issuer, err := newIssuer(cfg, o.log)
+	issuer, err := newIssuer(cfg, store, o.log)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +140,7 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*api, 
 	}}
 	if issuer != nil {
 		a.Tokens = issuer
+		a.watchTokenKeys(cfg, issuer, o)
 	}
 	if cfg.Upload.WriteCheckpoints {
 		a.Checkpoints = store
@@ -142,31 +149,37 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*api, 
 }
 
 // newIssuer returns nil where ferry runs without a token key.
-func newIssuer(cfg *config.Config, log *slog.Logger) (*tokens.Issuer, error) {
+func newIssuer(cfg *config.Config, store *postgres.Store, log *slog.Logger) (*tokens.Issuer, error) {
 	if !cfg.Token.Enabled() {
-		log.Warn("there is no token key: /token answers 404 (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
+		log.Warn("there is no token key: /token answers 404 (FERRY_TOKEN_KEYS, or FERRY_TOKEN_KID and FERRY_TOKEN_SECRET)")
 		return nil, nil
 	}
-	key, err := tokens.NewHS256Key(cfg.Token.KID, []byte(cfg.Token.Key.Reveal()))
+	keys, err := servingKeys(cfg.Token, sessionSecrets(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("token key: %w", err)
+		return nil, fmt.Errorf("token keys: %w", err)
 	}
-	keys, err := tokens.NewKeySet(key)
-	if err != nil {
-		return nil, fmt.Errorf("token key: %w", err)
+	options := tokenOptions(cfg, keys, log)
+	if function := cfg.Token.ClaimsFunction; function != nil {
+		options.Source = store.ClaimsFunction(function...)
 	}
-	copies := make([]tokens.ClaimCopy, len(cfg.Token.Claims))
-	for i, c := range cfg.Token.Claims {
-		copies[i] = tokens.ClaimCopy{Name: c.Name, Path: c.Path}
-	}
-	issuer, err := tokens.NewIssuer(tokens.Options{
-		Keys: keys, Audience: cfg.Token.Audience, Issuer: cfg.Token.Issuer, TTL: cfg.Token.TTL,
-		Endpoint: cfg.PowerSyncURL, Claims: copies, Log: log, Now: time.Now,
-	})
+	issuer, err := tokens.NewIssuer(options)
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
 	return issuer, nil
+}
+
+// tokenOptions are those of the configured tokens, without the claims of a
+// function.
+func tokenOptions(cfg *config.Config, keys tokens.KeySet, log *slog.Logger) tokens.Options {
+	copies := make([]tokens.ClaimCopy, len(cfg.Token.Claims))
+	for i, c := range cfg.Token.Claims {
+		copies[i] = tokens.ClaimCopy{Name: c.Name, Path: c.Path}
+	}
+	return tokens.Options{
+		Keys: keys, Audience: cfg.Token.Audience, Issuer: cfg.Token.Issuer, TTL: cfg.Token.TTL,
+		Endpoint: cfg.PowerSyncURL, Claims: copies, Log: log, Now: time.Now,
+	}
 }
 
 // drainTimeout is how long requests may finish once ferry is asked to stop: a
