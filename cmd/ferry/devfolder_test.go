@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -75,6 +76,9 @@ func TestDevConfiguration(t *testing.T) {
 	want = chosen{"127.0.0.1:7070", "https://sync.example.com", "mine", []string{" " + encoded(sessionKey), "ferry dev " + d.SessionSecret}, []string{"https://sync.example.com"}, false}
 	if diff := cmp.Diff(want, of()); diff != "" {
 		t.Errorf("with an environment (-want +got):\n%s", diff)
+	}
+	if cfg, err = d.config([]string{"FERRY_TOKEN_KEYS=" + fmt.Sprintf(`{"keys":[{"kty":"oct","alg":"HS256","kid":"own","k":%q}]}`, encoded(tokenKey))}, "", false); err != nil || !cfg.Token.Key.IsZero() {
+		t.Errorf("with keys of one's own: %v", err)
 	}
 	if cfg, err = d.config(nil, "", true); err != nil || cfg.Listen != ":6060" || strings.Contains(cfg.PowerSyncURL, "localhost") {
 		t.Errorf("with --lan: %s, %s, error %v", cfg.Listen, cfg.PowerSyncURL, err)

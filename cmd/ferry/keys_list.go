@@ -26,9 +26,9 @@ type listedKey struct {
 
 // The states of a key.
 const (
-	stateActive    = "active"    // it signs
-	statePublished = "published" // it does not sign yet
-	stateRetiring  = "retiring"  // it signed, and verifies what it signed
+	stateActive   = "active"   // it signs
+	stateWaiting  = "waiting"  // it does not sign yet
+	stateRetiring = "retiring" // it signed, and verifies what it signed
 )
 
 func stateOf(s tokens.KeyStatus) string {
@@ -38,7 +38,7 @@ func stateOf(s tokens.KeyStatus) string {
 	case !s.Deactivated.IsZero():
 		return stateRetiring
 	}
-	return statePublished
+	return stateWaiting
 }
 
 func listed(s tokens.KeyStatus, ttl time.Duration) listedKey {
@@ -53,7 +53,7 @@ func listed(s tokens.KeyStatus, ttl time.Duration) listedKey {
 		Added: known(s.Added, true), Activated: known(s.Activated, true), Deactivated: known(s.Deactivated, true),
 		RetireFrom: known(s.RetireFrom(ttl)),
 	}
-	if k.State == statePublished {
+	if k.State == stateWaiting {
 		k.ActivateFrom = known(s.ActivateFrom())
 	}
 	return k

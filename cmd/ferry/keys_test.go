@@ -195,9 +195,9 @@ func TestKeysList(t *testing.T) {
 	k.later(24 * time.Hour)
 	k.must("activate", "new")
 	const at = `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`
-	want := `^old  EdDSA  retiring   can be retired from ` + at + ` on \(in 1h(10m0s|9m5\ds)\)
-hs   HS256  published  can be activated once the PowerSync Service's configuration has it
-new  EdDSA  active     signs since ` + at + `
+	want := `^old  EdDSA  retiring  can be retired from ` + at + ` on \(in 1h(10m0s|9m5\ds)\)
+hs   HS256  waiting   can be activated once the PowerSync Service's configuration has it
+new  EdDSA  active    signs since ` + at + `
 $`
 	if out := k.must("list"); !regexp.MustCompile(want).MatchString(out) {
 		t.Errorf("output\n%s\nwant\n%s", out, want)
@@ -267,8 +267,8 @@ func TestKeysWriteTheFileWholeWithItsRights(t *testing.T) {
 	if mode() != 0o600 {
 		t.Errorf("mode %o of a new file", mode())
 	}
-	real := k.path + ".real"
-	for _, err := range []error{os.Chmod(k.path, 0o640), os.Rename(k.path, real), os.Symlink(filepath.Base(real), k.path)} { //nolint:gosec // as an operator might
+	target := k.path + ".real"
+	for _, err := range []error{os.Chmod(k.path, 0o640), os.Rename(k.path, target), os.Symlink(filepath.Base(target), k.path)} { //nolint:gosec // as an operator might
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +314,7 @@ func TestKeysRefuseFilesThatTheyCannotRead(t *testing.T) {
 	k.refused(`is not a regular file`, "list")
 	k.environ[0] = "FERRY_TOKEN_KEYS_FILE=/nowhere/keys.json"
 	k.refused(`write the keys: open /nowhere: no such file or directory`, "add")
-	k.refused(`there is no key in /nowhere/keys.json: make one with: ferry keys add`, "export")
+	k.refused(`/nowhere/keys.json: there is no key in the set: make one with: ferry keys add`, "export")
 	k.environ = nil
 	k.refused(`keys list: say which file, in FERRY_TOKEN_KEYS_FILE or with --file PATH`, "list")
 	k.refused(`there is no key "x" in the file`, "retire", "x", "--file", filepath.Join(t.TempDir(), "none"))

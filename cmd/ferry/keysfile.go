@@ -49,13 +49,9 @@ func readKeysFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// set is the set that a server reads in the file, with the key that signs where
-// the file does not say which.
+// set is the set that a server reads in the file.
 func (f *keysFile) set(active string) (tokens.KeySet, error) {
-	if len(f.keys.Keys()) == 0 {
-		return tokens.KeySet{}, fmt.Errorf("there is no key in %s: make one with: ferry keys add", f.path)
-	}
-	keys, err := tokens.ParseKeySet(f.keys.Text(), active)
+	keys, err := f.keys.Set(active)
 	if err != nil {
 		return tokens.KeySet{}, fmt.Errorf("%s: %w", f.path, err)
 	}

@@ -113,9 +113,6 @@ func (i *Issuer) UseKeys(keys KeySet) error {
 	return nil
 }
 
-// Keys are those in use.
-func (i *Issuer) Keys() KeySet { return *i.keys.Load() }
-
 var errNoKey = errors.New("there is no token key")
 
 // check returns everything that is wrong with the options.

@@ -81,8 +81,8 @@ func (f *KeyFile) Format(s fmt.State, _ rune) {
 	}
 }
 
-// Set is the set that a server reads in the file.
-func (f *KeyFile) Set() (KeySet, error) { return ParseKeySet(f.Text(), "") }
+// Set is the set that a server reads in the file; active is as for ParseKeySet.
+func (f *KeyFile) Set(active string) (KeySet, error) { return ParseKeySet(f.Text(), active) }
 
 // active is the id of the key that signs, or empty where nothing says which.
 func (f *KeyFile) active() string {

@@ -27,7 +27,7 @@ func parseObject(text []byte) (object, bool) {
 	if open, err := d.ReadToken(); err != nil || open.Kind() != '{' {
 		return nil, false
 	}
-	o := object{}
+	o := make(object, 0, 8)
 	for d.PeekKind() == '"' {
 		name, err := d.ReadToken()
 		if err != nil {

@@ -6,9 +6,9 @@ import (
 )
 
 // SettleTime is how long a change of the keys takes at most to reach every
-// process of ferry and the PowerSync Service. The service fetches published
-// keys again at the first request that comes 5 minutes after the last time,
-// and at a token with an unknown kid.
+// process of ferry and the PowerSync Service. What is published may be cached
+// on the way for 5 minutes; the service fetches it again at the first request
+// that comes 5 minutes after the last time, and at a token with an unknown kid.
 const SettleTime = 10 * time.Minute
 
 // TooEarlyError refuses a step of a rotation that would make the PowerSync

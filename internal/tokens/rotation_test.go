@@ -23,7 +23,7 @@ func parseFile(t *testing.T, text string) *KeyFile {
 
 func activeOf(t *testing.T, f *KeyFile) string {
 	t.Helper()
-	set, err := f.Set()
+	set, err := f.Set("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestKeyFilesKeepWhatOthersNoted(t *testing.T) {
 func TestKeyFilesWithoutAnActiveKeyCanBeMended(t *testing.T) {
 	t.Parallel()
 	f := parseFile(t, `{"active":"gone","keys":[`+string(jwkOf("EdDSA", "a"))+`,`+string(jwkOf("ES256", "b"))+`]}`)
-	if _, err := f.Set(); err == nil {
+	if _, err := f.Set(""); err == nil {
 		t.Error("a server would take it")
 	}
 	mustDo(t, f.Activate("a", day0, Consent{Known: true}))
