@@ -33,7 +33,7 @@ type announcedUser struct {
 }
 
 func (d *devFolder) announce(w io.Writer, asJSON bool, cfg *config.Config, cluster *devcluster.Cluster, url string) error {
-	keys, err := tokenKeySet(cfg.Token)
+	keys, err := cfg.Token.KeySet()
 	if err != nil {
 		return fmt.Errorf("token keys: %w", err)
 	}

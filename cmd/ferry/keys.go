@@ -147,7 +147,7 @@ func (f keysFlags) configured(a *app) (*config.Config, tokens.KeySet, error) {
 		return nil, tokens.KeySet{}, err
 	}
 	if cfg.Token.Enabled() && cfg.Token.KeysFile == "" && *f.file == "" {
-		keys, err := tokenKeySet(cfg.Token)
+		keys, err := cfg.Token.KeySet()
 		return cfg, keys, err
 	}
 	k, err := f.open(a)

@@ -68,7 +68,7 @@ func loadTokenKeys(a *app) (*config.Config, tokens.KeySet, error) {
 	if !cfg.Token.Enabled() {
 		return nil, tokens.KeySet{}, errors.New("there is no token key: set FERRY_TOKEN_KEYS_FILE, or FERRY_TOKEN_KID and FERRY_TOKEN_SECRET, as for ferry serve; ferry dev keeps its own in .ferry/dev.json")
 	}
-	keys, err := tokenKeySet(cfg.Token)
+	keys, err := cfg.Token.KeySet()
 	return cfg, keys, err
 }
 

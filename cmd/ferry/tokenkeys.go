@@ -7,19 +7,6 @@ import (
 	"ferry/internal/tokens"
 )
 
-// tokenKeySet returns the configured keys of sync tokens: those of
-// FERRY_TOKEN_KEYS, or the one of FERRY_TOKEN_SECRET.
-func tokenKeySet(t config.Token) (tokens.KeySet, error) {
-	if !t.Keys.IsZero() {
-		return tokens.ParseKeySet([]byte(t.Keys.Reveal()), t.KID)
-	}
-	key, err := tokens.NewHS256Key(t.KID, []byte(t.Key.Reveal()))
-	if err != nil {
-		return tokens.KeySet{}, err
-	}
-	return tokens.NewKeySet(key)
-}
-
 // sessionSecrets are all secrets that sessions are verified with.
 func sessionSecrets(cfg *config.Config) [][]byte {
 	var secrets [][]byte
@@ -44,7 +31,7 @@ func checkApart(keys tokens.KeySet, sessionSecrets [][]byte) error {
 
 // servingKeys returns the configured keys, which are no session secrets.
 func servingKeys(t config.Token, sessionSecrets [][]byte) (tokens.KeySet, error) {
-	keys, err := tokenKeySet(t)
+	keys, err := t.KeySet()
 	if err == nil {
 		err = checkApart(keys, sessionSecrets)
 	}

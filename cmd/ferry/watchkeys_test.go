@@ -140,7 +140,7 @@ func TestServeRefusesATokenKeyThatIsASessionSecret(t *testing.T) {
 	k := newKeyring(t)
 	k.write(`{"keys":[{"kid":"s","kty":"oct","alg":"HS256","k":"` + encoded(sessionKey) + `"}]}`)
 	got := run(t, keysEnvironment(db.URLAs(r.login, ""), r, k), "serve")
-	if got.Code != exitError || !strings.Contains(got.Stderr, `ferry: token keys: token key "s" is a session secret as well: whoever holds a sync token's key could sign in as anyone`) {
+	if got.Code != exitError || !strings.Contains(got.Stderr, `FERRY_SESSION_SECRET: the same key as token key "s"; whoever holds a sync token's key could sign in as anyone`) {
 		t.Errorf("exit code %d, stderr %s", got.Code, got.Stderr)
 	}
 }

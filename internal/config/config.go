@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"ferry/internal/tokens"
 )
 
 // What FERRY_DATABASE_POOL can say.
@@ -53,6 +55,19 @@ type Token struct {
 // Enabled says whether there is a key to sign tokens with.
 func (t Token) Enabled() bool { return !t.Key.IsZero() || !t.Keys.IsZero() }
 
+// KeySet returns the keys: those of Keys, or Key alone. It fails as
+// tokens.ParseKeySet does, and where there is none.
+func (t Token) KeySet() (tokens.KeySet, error) {
+	if !t.Keys.IsZero() {
+		return tokens.ParseKeySet([]byte(t.Keys.Reveal()), t.KID)
+	}
+	key, err := tokens.NewHS256Key(t.KID, []byte(t.Key.Reveal()))
+	if err != nil {
+		return tokens.KeySet{}, err
+	}
+	return tokens.NewKeySet(key)
+}
+
 // Claim is a claim of the session to copy into sync tokens.
 type Claim struct {
 	Name string   // its name in the token
@@ -80,8 +95,7 @@ type SharedSecret struct {
 	Misread Secret
 	Advice  string
 
-	variable string // that gave it,
-	text     Secret // and how
+	variable string // that gave it
 }
 
 // Proxy is what is believed of the proxies in front of ferry.
@@ -150,14 +164,13 @@ func load(environ []string, unread string, demand func(environment, *problems)) 
 	s := parseSettings(env, &p)
 	demand(env, &p)
 	checkToken(s, env, &p)
-	sessions := s.sessions(env, &p)
-	checkSecrets(s, sessions, &p)
+	c := s.config(env)
+	c.Sessions = s.sessions(env, &p)
+	checkSecrets(c, &p)
 	checkProxy(env, &p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	c := s.config(env)
-	c.Sessions = sessions
 	c.warnOfSessions(env)
 	return c, nil
 }

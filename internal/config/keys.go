@@ -35,8 +35,6 @@ func (s *tokenSecret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (s tokenSecret) key() key { return decodedKey(string(s)) }
-
 // keySet is the text of a JWKS with private keys; checkToken reads it.
 type keySet string
 
@@ -63,13 +61,13 @@ func (s *secretText) UnmarshalText(text []byte) error {
 }
 
 // decodedKey returns the key of a text that checkKey has passed, or none.
-func decodedKey(text string) key {
+func decodedKey(text string) []byte {
 	unpadded := strings.TrimRight(text, "=")
 	bytes, err := base64.RawURLEncoding.DecodeString(unpadded)
 	if err != nil {
-		return key{}
+		return nil
 	}
-	return key{text: unpadded, bytes: bytes}
+	return bytes
 }
 
 // checkKey says what is wrong with the base64url text of an HS256 key.
@@ -82,7 +80,7 @@ func checkKey(text string) error {
 	default:
 		return errors.New("not base64url: only A-Z a-z 0-9 - and _ are expected, without quotes or spaces, and no cut-off end")
 	}
-	if n := len(decodedKey(text).bytes); n < minKeyBytes {
+	if n := len(decodedKey(text)); n < minKeyBytes {
 		return fmt.Errorf("%d bytes after base64url decoding, at least %d are needed", n, minKeyBytes)
 	}
 	return nil

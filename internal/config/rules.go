@@ -1,8 +1,6 @@
 package config
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"strings"
 
 	"ferry/internal/tokens"
@@ -40,11 +38,15 @@ func checkKeySet(s settings, p *problems) {
 	}
 }
 
-// checkSecrets refuses a session secret that is the token key as well.
-func checkSecrets(s settings, sessions []SessionIssuer, p *problems) {
-	for _, issuer := range sessions {
-		if sameKey(s.TokenSecret.key(), issuer.Secret.key()) {
-			p.add(issuer.Secret.variable, "the same key as FERRY_TOKEN_SECRET; whoever holds a sync token's key could sign in as anyone, so make another token key with: ferry keygen")
+// checkSecrets refuses a session secret that is a token key as well.
+func checkSecrets(c *Config, p *problems) {
+	keys, err := c.Token.KeySet()
+	if err != nil {
+		return // there is none, or it is reported already
+	}
+	for _, issuer := range c.Sessions {
+		if kid, shared := keys.SharedWith([]byte(issuer.Secret.Key.Reveal())); shared {
+			p.add(issuer.Secret.variable, "the same key as token key %q; whoever holds a sync token's key could sign in as anyone, so make another token key with: ferry keygen, or ferry keys add", kid)
 		}
 	}
 }
@@ -58,26 +60,4 @@ func checkProxy(env environment, p *problems) {
 	case env.given[from] && !env.given[header]:
 		p.add(header, "not set, though %s is; give the header in which the authenticating proxy names the user", from)
 	}
-}
-
-// key is a secret as its owner wrote it and as the bytes that sign.
-type key struct {
-	text  string
-	bytes []byte
-}
-
-// sameKey says whether who knows one secret knows the other: both make the
-// same signatures, or they are the same text, read in two ways. HMAC takes
-// some different byte strings for the same key (RFC 2104 section 2), hence the
-// comparison of signatures.
-func sameKey(a, b key) bool {
-	if len(a.bytes) == 0 || len(b.bytes) == 0 {
-		return false
-	}
-	sign := func(bytes []byte) []byte {
-		mac := hmac.New(sha256.New, bytes)
-		mac.Write([]byte("ferry"))
-		return mac.Sum(nil)
-	}
-	return hmac.Equal(sign(a.bytes), sign(b.bytes)) || hmac.Equal(sign([]byte(a.text)), sign([]byte(b.text)))
 }

@@ -213,10 +213,10 @@ func (l issuerList) list(userClaim string) []SessionIssuer {
 // mistake is that the sessions are signed with its text.
 func encodedSecret(variable, other, text string) SharedSecret {
 	return SharedSecret{
-		variable: variable, text: NewSecret(text),
-		Key:     NewSecret(string(decodedKey(text).bytes)),
-		Misread: NewSecret(text),
-		Advice:  "they are signed with the text itself and not with what it decodes to; give it as " + other + " instead",
+		variable: variable,
+		Key:      NewSecret(string(decodedKey(text))),
+		Misread:  NewSecret(text),
+		Advice:   "they are signed with the text itself and not with what it decodes to; give it as " + other + " instead",
 	}
 }
 
@@ -224,7 +224,7 @@ func encodedSecret(variable, other, text string) SharedSecret {
 // have been decoded.
 func rawSecret(variable, other, text string) SharedSecret {
 	s := SharedSecret{
-		variable: variable, text: NewSecret(text), Key: NewSecret(text),
+		variable: variable, Key: NewSecret(text),
 		Advice: "they are signed with what the text decodes to and not with the text; give it in base64url as " + other + " instead",
 	}
 	urlAlphabet := strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
@@ -232,11 +232,6 @@ func rawSecret(variable, other, text string) SharedSecret {
 		s.Misread = NewSecret(string(decoded))
 	}
 	return s
-}
-
-// key is the secret in both forms, for the comparison with a token key.
-func (s SharedSecret) key() key {
-	return key{text: strings.TrimRight(s.text.Reveal(), "="), bytes: []byte(s.Key.Reveal())}
 }
 
 // providerURL is the URL of an identity provider's document.

@@ -80,7 +80,7 @@ func (s settings) config(env environment) *Config {
 		},
 		Token: Token{
 			KID:            string(s.TokenKID),
-			Key:            NewSecret(string(s.TokenSecret.key().bytes)),
+			Key:            NewSecret(string(decodedKey(string(s.TokenSecret)))),
 			Keys:           NewSecret(string(s.TokenKeys)),
 			KeysFile:       env.files["FERRY_TOKEN_KEYS"],
 			Issuer:         string(s.TokenIssuer),

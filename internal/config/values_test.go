@@ -246,7 +246,7 @@ func TestSessionIssuers(t *testing.T) {
 			want: []SessionIssuer{{
 				Issuer: "https://abcdefgh.supabase.co/auth/v1", Audience: "authenticated", JWKSURL: "https://abcdefgh.supabase.co/auth/v1/.well-known/jwks.json",
 				Secret: SharedSecret{
-					variable: "FERRY_SESSION_SECRET_TEXT", text: NewSecret(raw), Key: NewSecret(raw), Misread: NewSecret("token-key-token-key-token-key-01"),
+					variable: "FERRY_SESSION_SECRET_TEXT", Key: NewSecret(raw), Misread: NewSecret("token-key-token-key-token-key-01"),
 					Advice: "they are signed with what the text decodes to and not with the text; give it in base64url as FERRY_SESSION_SECRET instead",
 				},
 				UserClaim: "sub",

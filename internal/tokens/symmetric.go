@@ -74,7 +74,7 @@ func writeJWK(id, alg string, key any) []byte {
 // way round.
 func (s KeySet) SharedWith(secret []byte) (id string, shared bool) {
 	for _, k := range s.all {
-		if k.secret != nil && knowsSecret(k, secret) {
+		if k.secret != nil && len(secret) > 0 && knowsSecret(k, secret) {
 			return k.id, true
 		}
 	}
