@@ -20,10 +20,11 @@ type announcement struct {
 	PowerSyncURL   string          `json:"powersync_url"`
 	Audience       []string        `json:"audience"`
 	KID            string          `json:"kid"`
-	Secret         string          `json:"secret"` // base64url
+	Secret         string          `json:"secret"` // base64url; empty where the key is not a symmetric one
 	Users          []announcedUser `json:"users"`
 
-	dir string
+	dir        string
+	clientAuth string // YAML
 }
 
 type announcedUser struct {
@@ -32,18 +33,27 @@ type announcedUser struct {
 }
 
 func (d *devFolder) announce(w io.Writer, asJSON bool, cfg *config.Config, cluster *devcluster.Cluster, url string) error {
+	keys, err := cfg.Token.KeySet()
+	if err != nil {
+		return fmt.Errorf("token keys: %w", err)
+	}
 	a := announcement{
 		URL:            url,
 		DatabaseURL:    cluster.URL(devOwner, d.OwnerPassword, devDatabase),
 		ReplicationURL: cluster.URL(devPowerSync, d.PowerSyncPassword, devDatabase),
 		PowerSyncURL:   cfg.PowerSyncURL,
 		Audience:       cfg.Token.Audience,
-		KID:            cfg.Token.KID,
-		Secret:         base64urlSecret(cfg.Token.Key),
+		KID:            keys.ActiveID(),
 		dir:            d.dir,
+		clientAuth:     clientAuthYAML(keys.ServiceKeys(), cfg.Token.Audience),
+	}
+	for _, jwk := range keys.ServiceKeys() {
+		if members := jwkMembers(jwk); members["kid"] == a.KID {
+			a.Secret = members["k"]
+		}
 	}
 	for _, u := range d.Users {
-		token, err := session(cfg, u)
+		token, err := d.session(u)
 		if err != nil {
 			return fmt.Errorf("sign in %s: %w", u.Name, err)
 		}
@@ -52,7 +62,7 @@ func (d *devFolder) announce(w io.Writer, asJSON bool, cfg *config.Config, clust
 	if asJSON {
 		return json.NewEncoder(w).Encode(a)
 	}
-	_, err := io.WriteString(w, a.text())
+	_, err = io.WriteString(w, a.text())
 	return err
 }
 
@@ -77,7 +87,10 @@ func (a *announcement) text() string {
 	say("Look at the database, as its owner:\n\npsql '%s'\n\n", a.DatabaseURL)
 	say("For a PowerSync Service on this machine, in its configuration file (one in a container\n"+
 		"reaches this Postgres with --network host; the publication is powersync):\n\n%s%s\n",
-		replicationYAML(a.ReplicationURL), clientAuthYAML(a.KID, a.Secret, a.Audience))
+		replicationYAML(a.ReplicationURL), a.clientAuth)
+	if a.Secret == "" {
+		return b.String()
+	}
 	say("In PowerSync Cloud's dashboard the same key goes under Client Auth, HS256 authentication tokens.\n"+
 		"The KID, the shared secret (which is base64url already: do not encode it again), and what to add\n"+
 		"as a JWT audience:\n\n%s\n%s\n%s\n\n", a.KID, a.Secret, strings.Join(a.Audience, "\n"))

@@ -193,9 +193,12 @@ func execSQL(ctx context.Context, url, sql string) error {
 	return nil
 }
 
+// devIssuer is the `iss` of the demo users' sessions.
+const devIssuer = "ferry dev"
+
 // session signs in a demo user.
-func session(cfg *config.Config, u devUser) (string, error) {
-	return identity.SignSession([]byte(cfg.Session.Key.Reveal()), u.ID, cfg.Session.Issuer, cfg.Session.Audience, time.Now(), sessionTTL)
+func (d *devFolder) session(u devUser) (string, error) {
+	return identity.SignSession(d.sessionKey(), u.ID, devIssuer, "", time.Now(), sessionTTL)
 }
 
 // isLocalOrigin is whether a web app on this machine, or one in a Capacitor
@@ -209,7 +212,7 @@ func isLocalOrigin(origin string) bool {
 		return false
 	}
 	host := u.Hostname()
-	return isLoopback(host) || strings.HasSuffix(host, ".localhost")
+	return config.IsLoopback(host) || strings.HasSuffix(host, ".localhost")
 }
 
 // reachable is the address under which others reach a listener: for one on all

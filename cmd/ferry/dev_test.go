@@ -197,7 +197,7 @@ func TestDevPrintsWhatWorksAsPasted(t *testing.T) {
 	yaml := find(t, text, `(?s)\n(client_auth:\n.*?)\n\n`) + "\n"
 	kid, secret := find(t, yaml, `kid: "(.*)"`), find(t, yaml, `k: "(.*)"`)
 	audience := find(t, yaml, `audience: \["(.*)"\]`)
-	if want := clientAuthYAML(kid, secret, []string{audience}); yaml != want {
+	if want := clientAuthYAML(hs256JWKs(t, kid, secret), []string{audience}); yaml != want {
 		t.Errorf("block\n%s\nwant\n%s", yaml, want)
 	}
 	if token.Endpoint != audience {

@@ -112,11 +112,15 @@ func (d *devFolder) config(environ []string, listen string, lan bool) (*config.C
 			environ = append(environ, entry)
 		}
 	}
-	cfg, err := config.LoadServe(environ)
+	cfg, err := config.Load(environ)
 	if err != nil {
 		return nil, err
 	}
-	if host, _, _ := net.SplitHostPort(cfg.Listen); !lan && !isLoopback(host) {
+	// The demo users' sessions, beside those that the environment says.
+	cfg.Sessions = append(cfg.Sessions, config.SessionIssuer{
+		Issuer: devIssuer, Secret: config.SharedSecret{Key: config.NewSecret(string(d.sessionKey()))}, UserClaim: "sub",
+	})
+	if host, _, _ := net.SplitHostPort(cfg.Listen); !lan && !config.IsLoopback(host) {
 		return nil, usageError{fmt.Sprintf("dev: %s can be reached from other machines; say --lan if that is meant", cfg.Listen)}
 	}
 	return cfg, nil
@@ -134,18 +138,13 @@ func (d *devFolder) defaults(environ []string, listen string, lan bool) []string
 		address = listen
 	}
 	defaults := []string{
-		// What LoadServe insists on; the real one is known once Postgres runs.
-		"DATABASE_URL=postgres://localhost/" + devDatabase,
 		"FERRY_LISTEN=" + address,
 		"FERRY_ADMIN_LISTEN=127.0.0.1:0",
 		"FERRY_POWERSYNC_URL=http://" + service,
 		"FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN=true",
 	}
-	if !isSet(environ, "FERRY_TOKEN_KID") && !isSet(environ, "FERRY_TOKEN_SECRET") {
+	if !isSet(environ, "FERRY_TOKEN_KID") && !isSet(environ, "FERRY_TOKEN_SECRET") && !isSet(environ, "FERRY_TOKEN_KEYS") {
 		defaults = append(defaults, "FERRY_TOKEN_KID="+d.KID, "FERRY_TOKEN_SECRET="+d.TokenSecret)
-	}
-	if !isSet(environ, "FERRY_SESSION_SECRET_TEXT") {
-		defaults = append(defaults, "FERRY_SESSION_SECRET="+d.SessionSecret)
 	}
 	return defaults
 }
@@ -159,11 +158,6 @@ func checkListen(listen string) error {
 		return usageError{fmt.Sprintf("dev: --listen %q is not host:port, such as 127.0.0.1:6060", listen)}
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
 
 // isSet is whether the environment gives a variable, itself or as a file.
@@ -191,6 +185,15 @@ func freePort(last int) (int, error) {
 	return 0, errors.New("find a free port for the private Postgres: there is none")
 }
 
+// sessionKey is the key of the demo users' sessions.
+func (d *devFolder) sessionKey() []byte {
+	key, err := base64.RawURLEncoding.DecodeString(d.SessionSecret)
+	if err != nil {
+		return nil // edited by hand: the start says that it is too short
+	}
+	return key
+}
+
 // newSecret returns 32 random bytes as base64url.
 func newSecret() string { return newSigningKey("").Secret }
 
@@ -201,10 +204,4 @@ func newUUID() string {
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// base64urlSecret is the token key as it stands in the configuration of the
-// PowerSync Service.
-func base64urlSecret(key config.Secret) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(key.Reveal()))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -50,14 +51,18 @@ func TestDevConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	type chosen struct {
-		Listen, PowerSyncURL, KID, Session string
-		Audience                           []string
-		AcceptsSyncToken                   bool
+		Listen, PowerSyncURL, KID string
+		Sessions, Audience        []string
+		AcceptsSyncToken          bool
 	}
 	of := func() chosen {
-		return chosen{cfg.Listen, cfg.PowerSyncURL, cfg.Token.KID, base64urlSecret(cfg.Session.Key), cfg.Token.Audience, cfg.Upload.AcceptsSyncToken}
+		sessions := make([]string, len(cfg.Sessions))
+		for i, issuer := range cfg.Sessions {
+			sessions[i] = issuer.Issuer + " " + encoded(issuer.Secret.Key.Reveal())
+		}
+		return chosen{cfg.Listen, cfg.PowerSyncURL, cfg.Token.KID, sessions, cfg.Token.Audience, cfg.Upload.AcceptsSyncToken}
 	}
-	want := chosen{"127.0.0.1:6060", "http://localhost:8080", d.KID, d.SessionSecret, []string{"http://localhost:8080"}, true}
+	want := chosen{"127.0.0.1:6060", "http://localhost:8080", d.KID, []string{"ferry dev " + d.SessionSecret}, []string{"http://localhost:8080"}, true}
 	if diff := cmp.Diff(want, of()); diff != "" {
 		t.Errorf("without an environment (-want +got):\n%s", diff)
 	}
@@ -68,9 +73,12 @@ func TestDevConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want = chosen{"127.0.0.1:7070", "https://sync.example.com", "mine", encoded(sessionKey), []string{"https://sync.example.com"}, false}
+	want = chosen{"127.0.0.1:7070", "https://sync.example.com", "mine", []string{" " + encoded(sessionKey), "ferry dev " + d.SessionSecret}, []string{"https://sync.example.com"}, false}
 	if diff := cmp.Diff(want, of()); diff != "" {
 		t.Errorf("with an environment (-want +got):\n%s", diff)
+	}
+	if cfg, err = d.config([]string{"FERRY_TOKEN_KEYS=" + fmt.Sprintf(`{"keys":[{"kty":"oct","alg":"HS256","kid":"own","k":%q}]}`, encoded(tokenKey))}, "", false); err != nil || !cfg.Token.Key.IsZero() {
+		t.Errorf("with keys of one's own: %v", err)
 	}
 	if cfg, err = d.config(nil, "", true); err != nil || cfg.Listen != ":6060" || strings.Contains(cfg.PowerSyncURL, "localhost") {
 		t.Errorf("with --lan: %s, %s, error %v", cfg.Listen, cfg.PowerSyncURL, err)

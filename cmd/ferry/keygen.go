@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"ferry/internal/tokens"
 )
 
 const (
@@ -69,8 +71,21 @@ func checkKID(kid string) error {
 	return nil
 }
 
+// jwk is the key as the PowerSync Service is configured with it.
+func (k signingKey) jwk() (json.RawMessage, error) {
+	secret, err := base64.RawURLEncoding.DecodeString(k.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("the key: %w", err)
+	}
+	return tokens.HS256JWK(k.KID, secret)
+}
+
 func (k signingKey) writeText(w io.Writer) error {
-	_, err := fmt.Fprintf(w, `# For ferry, as environment variables:
+	jwk, err := k.jwk()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, `# For ferry, as environment variables:
 FERRY_TOKEN_KID=%s
 FERRY_TOKEN_SECRET=%s
 
@@ -80,7 +95,7 @@ FERRY_TOKEN_SECRET=%s
 # For PowerSync Cloud, in the dashboard: Client Auth, HS256 authentication
 # tokens, add one. KID is FERRY_TOKEN_KID and Shared Secret is FERRY_TOKEN_SECRET
 # as it stands here. It is base64url already: do not encode it again.
-`, k.KID, k.Secret, clientAuthYAML(k.KID, k.Secret, []string{exampleAudience}))
+`, k.KID, k.Secret, clientAuthYAML([]json.RawMessage{jwk}, []string{exampleAudience}))
 	if err != nil {
 		return fmt.Errorf("write the key: %w", err)
 	}
@@ -88,21 +103,19 @@ FERRY_TOKEN_SECRET=%s
 }
 
 func (k signingKey) writeJSON(w io.Writer) error {
-	type jwk struct {
-		KTY string `json:"kty"`
-		Alg string `json:"alg"`
-		KID string `json:"kid"`
-		K   string `json:"k"`
+	jwk, err := k.jwk()
+	if err != nil {
+		return err
 	}
 	type jwks struct {
-		Keys []jwk `json:"keys"`
+		Keys []json.RawMessage `json:"keys"`
 	}
 	type clientAuth struct {
 		JWKS jwks `json:"jwks"`
 	}
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")
-	err := out.Encode(struct {
+	err = out.Encode(struct {
 		KID         string            `json:"kid"`
 		Secret      string            `json:"secret"`
 		Environment map[string]string `json:"environment"`
@@ -111,7 +124,7 @@ func (k signingKey) writeJSON(w io.Writer) error {
 		KID:         k.KID,
 		Secret:      k.Secret,
 		Environment: map[string]string{"FERRY_TOKEN_KID": k.KID, "FERRY_TOKEN_SECRET": k.Secret},
-		ClientAuth:  clientAuth{JWKS: jwks{Keys: []jwk{{KTY: "oct", Alg: "HS256", KID: k.KID, K: k.Secret}}}},
+		ClientAuth:  clientAuth{JWKS: jwks{Keys: []json.RawMessage{jwk}}},
 	})
 	if err != nil {
 		return fmt.Errorf("write the key: %w", err)

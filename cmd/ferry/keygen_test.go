@@ -23,7 +23,7 @@ func TestKeygenPrintsOneKeyForBothSides(t *testing.T) {
 	if key, err := base64.RawURLEncoding.Strict().DecodeString(secret); err != nil || len(key) != 32 {
 		t.Errorf("the secret decodes to %d bytes, error %v, want 32 bytes", len(key), err)
 	}
-	if block := clientAuthYAML(kid, secret, []string{exampleAudience}); !strings.Contains(out, block) {
+	if block := clientAuthYAML(hs256JWKs(t, kid, secret), []string{exampleAudience}); !strings.Contains(out, block) {
 		t.Errorf("output lacks the block\n%s\nin\n%s", block, out)
 	}
 	if !strings.Contains(out, "do not encode it again") {
@@ -101,19 +101,30 @@ func TestKeygenRefusesWhatItCannotUse(t *testing.T) {
 
 func TestClientAuthYAML(t *testing.T) {
 	t.Parallel()
-	got := clientAuthYAML("123", "c2VjcmV0", []string{"powersync-dev", `https://a/"b"`})
-	const want = `client_auth:
+	secret := strings.Repeat("A", 43)
+	got := clientAuthYAML(hs256JWKs(t, "123", secret), []string{"powersync-dev", `https://a/"b"`})
+	want := `client_auth:
   jwks:
     keys:
       - kty: oct
         alg: HS256
         kid: "123"
-        k: "c2VjcmV0"
+        k: "` + secret + `"
   audience: ["powersync-dev", "https://a/\"b\""]
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("block (-want +got):\n%s", diff)
 	}
+}
+
+// hs256JWKs is an HS256 key as the PowerSync Service is configured with it.
+func hs256JWKs(t *testing.T, kid, secret string) []json.RawMessage {
+	t.Helper()
+	jwk, err := signingKey{KID: kid, Secret: secret}.jwk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []json.RawMessage{jwk}
 }
 
 // keygen returns what `ferry keygen` prints.

@@ -48,6 +48,8 @@ func commands() []command {
 		{"rejections", "list, show, replay, discard or prune what the database refused", runRejections},
 		{"users", "add, list, disable, enable, passwd, sessions or revoke: who may use the app", runUsers},
 		{"keygen", "make a key for sync tokens", runKeygen},
+		{"keys", "change the keys of sync tokens: list, add, activate, retire, export", runKeys},
+		{"token", "make a sync token for development, or inspect one", runToken},
 		{"healthcheck", "ask a running ferry whether it is alive", runHealthcheck},
 		{"version", "print the version", runVersion},
 	}

@@ -182,6 +182,14 @@ func TestHelpGoesToStdout(t *testing.T) {
 		"users add --help":    "--generate\n",
 		"users revoke --help": "--session ID\n",
 		"keygen --help":       "--kid ID\n",
+		"keys --help":         "Usage: ferry keys list|add",
+		"keys add --help":     "--alg ALGORITHM\n",
+		"keys list --help":    "--json\n",
+		"keys activate -h":    "--published\n",
+		"keys retire -h":      "--force\n",
+		"keys export --help":  "--powersync\n",
+		"token --help":        "--user ID\n",
+		"token inspect -h":    "Usage: ferry token inspect",
 		"healthcheck --help":  "--ready\n",
 		"version --help":      "Usage: ferry version",
 		"version":             "ferry development (go",
@@ -210,6 +218,14 @@ func TestMistakesInTheCommandLineGoToStderr(t *testing.T) {
 		"migrate up up":          "ferry: migrate up: unexpected argument \"up\"; see: ferry migrate up --help\n",
 		"migrate down --no":      "ferry: migrate down: flag provided but not defined: -no; see: ferry migrate down --help\n",
 		"keygen --kid a%b":       "ferry: --kid takes 1 to 128 letters, digits, and the characters - _ . :\n",
+		"keys":                   "ferry: keys: say list, add, activate, retire or export; see: ferry keys --help\n",
+		"keys add k":             "ferry: keys add: unexpected argument \"k\"; see: ferry keys add --help\n",
+		"keys add --kid a%b":     "ferry: --kid takes 1 to 128 letters, digits, and the characters - _ . :\n",
+		"keys add --alg none":    "ferry: keys add: the algorithm must be one of EdDSA, ES256, RS256, HS256, HS384, HS512\n",
+		"keys activate":          "ferry: keys activate: say which key, by its KID; see: ferry keys list\n",
+		"keys retire a b":        "ferry: keys retire: say which key, by its KID; see: ferry keys list\n",
+		"token":                  "ferry: token: say whose, with --user ID; see: ferry token --help\n",
+		"token inspect a b":      "ferry: token inspect: give one token, or - for stdin; see: ferry token inspect --help\n",
 		"healthcheck --ready=no": "ferry: healthcheck: invalid boolean value \"no\" for -ready: parse error; see: ferry healthcheck --help\n",
 		"version 2":              "ferry: version: unexpected argument \"2\"; see: ferry version --help\n",
 	} {
@@ -232,10 +248,10 @@ func TestNoInputMakesFerryPanic(t *testing.T) {
 		{"=", "DATABASE_URL", "FERRY_LISTEN=", "\x00=\xff"},
 		{"DATABASE_URL=\xff\x00", "FERRY_LISTEN=:::", "FERRY_MAX_BODY_BYTES=-1", "FERRY_UPLOAD_ROLE=\x01", "FERRY_SESSION_SECRET=="},
 	}
-	words := []string{"", " ", "-", "--", "---", "-=", "--=x", "--help=x", "\x00", "\xff", "%s%n", "--dir=\x00", "--listen=::", "--kid=\x00", "--grant-to=\x00"}
+	words := []string{"", " ", "-", "--", "---", "-=", "--=x", "--help=x", "\x00", "\xff", "%s%n", "--dir=\x00", "--listen=::", "--kid=\x00", "--grant-to=\x00", "--file=\x00", "--user=\x00", "--claims=\x00", "a.b.c"}
 	for _, environ := range environments {
 		for _, word := range words {
-			for _, command := range [][]string{{}, {"serve"}, {"dev"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"users"}, {"users", "list"}, {"users", "add"}, {"users", "disable"}, {"keygen"}, {"healthcheck"}, {"version"}, {"help"}} {
+			for _, command := range [][]string{{}, {"serve"}, {"dev"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"users"}, {"users", "list"}, {"users", "add"}, {"users", "disable"}, {"keygen"}, {"keys"}, {"keys", "list"}, {"keys", "add"}, {"keys", "activate"}, {"keys", "retire"}, {"keys", "export"}, {"token"}, {"token", "inspect"}, {"healthcheck"}, {"version"}, {"help"}} {
 				args := append(append([]string{}, command...), word)
 				if len(command) > 0 && command[0] == "dev" {
 					args = append(args, "--lan=?") // or else it might start

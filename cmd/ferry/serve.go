@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,12 +9,12 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
 	"ferry/internal/config"
 	"ferry/internal/httpapi"
-	"ferry/internal/identity"
 	"ferry/internal/postgres"
 	"ferry/internal/tokens"
 )
@@ -60,14 +59,19 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 		return err
 	}
 	defer store.Close()
-	if err := checkStart(ctx, store, o.log); err != nil {
+	if err := checkStart(ctx, store, cfg.Token.ClaimsFunction, o.log); err != nil {
 		return err
 	}
-	denylist := identity.NewDenylist(store, o.log, time.Now)
-	defer runBeside(ctx, denylist.Run)()
-	api, err := newAPI(cfg, store, denylist, o)
+	api, err := newAPI(cfg, store, o)
 	if err != nil {
 		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	for _, run := range api.background {
+		background.Go(func() { run(ctx) })
 	}
 	if o.demo != nil {
 		demoStore, err := o.demo.open(ctx, cfg, o.log)
@@ -77,22 +81,7 @@ func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
 		defer demoStore.Close()
 		api.Demo = &httpapi.Demo{UserID: o.demo.userID, Store: demoStore}
 	}
-	return listenAndServe(ctx, cfg, httpapi.New(*api), o)
-}
-
-// runBeside runs a function until ctx ends or stop is called, which waits for
-// its end.
-func runBeside(ctx context.Context, run func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		run(ctx)
-	}()
-	return func() {
-		cancel()
-		<-ended
-	}
+	return listenAndServe(ctx, cfg, httpapi.New(api.Options), o)
 }
 
 func storeOptions(cfg *config.Config, log *slog.Logger) postgres.Options {
@@ -109,8 +98,9 @@ func storeOptions(cfg *config.Config, log *slog.Logger) postgres.Options {
 }
 
 // checkStart refuses to serve with an upload role that could get around the
-// app's policies. A database that is away only means "not ready" for now.
-func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) error {
+// app's policies. A database that is away only means "not ready" for now, and a
+// function for claims that cannot be called stops tokens only.
+func checkStart(ctx context.Context, store *postgres.Store, claimsFunction []string, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := store.Ready(ctx)
@@ -120,98 +110,76 @@ func checkStart(ctx context.Context, store *postgres.Store, log *slog.Logger) er
 	if err != nil {
 		log.Warn("uploads cannot be taken yet", slog.Any("error", err))
 	}
+	if claimsFunction != nil && err == nil {
+		if err := store.ClaimsFunction(claimsFunction...).Check(ctx); err != nil {
+			log.Warn("tokens cannot be issued (FERRY_TOKEN_CLAIMS_FUNCTION)", slog.Any("error", err))
+		}
+	}
 	return nil
 }
 
-func newAPI(cfg *config.Config, store *postgres.Store, denylist *identity.Denylist, o servingOptions) (*httpapi.Options, error) {
-	issuer, err := newIssuer(cfg, o.log)
+// api is what the API is made of, and what runs beside it until it ends.
+type api struct {
+	httpapi.Options
+	background []func(ctx context.Context)
+}
+
+func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*api, error) {
+	issuer, err := newIssuer(cfg, store, o.log)
 	if err != nil {
 		return nil, err
 	}
-	api := &httpapi.Options{
-		Store:         store,
-		Allowed:       denylist.Check,
-		Ready:         store.Ready,
-		AllowOrigin:   o.allowOrigin,
-		MaxBodyBytes:  cfg.Upload.MaxBodyBytes,
-		MaxOperations: cfg.Upload.MaxOperations,
-		Log:           o.log,
-	}
-	var isSyncToken func(string) bool
+	a := &api{Options: httpapi.Options{
+		Store:          store,
+		Ready:          store.Ready,
+		TrustedProxies: cfg.Proxy.AddressFrom,
+		AllowOrigin:    o.allowOrigin,
+		MaxBodyBytes:   cfg.Upload.MaxBodyBytes,
+		MaxOperations:  cfg.Upload.MaxOperations,
+		Log:            o.log,
+	}}
 	if issuer != nil {
-		api.Tokens, isSyncToken = issuer, issuer.Signed
-	}
-	var ways identity.Chain
-	if cfg.Session.Enabled() {
-		sessions, err := newSessionJWT(cfg, isSyncToken)
-		if err != nil {
-			return nil, err
-		}
-		ways = append(ways, sessions)
-	}
-	if cfg.Accounts.Enabled {
-		accounts := identity.NewAccounts(identity.AccountOptions{
-			Store: &postgres.Accounts{Store: store}, Denylist: denylist,
-			SignUp: cfg.Accounts.SignUp, Guests: cfg.Accounts.Guests,
-			IsSyncToken: isSyncToken, Now: time.Now,
-		})
-		api.Accounts, api.AccountSessions = accounts, denylist.Guard(accounts)
-		ways = append(ways, accounts)
-	}
-	api.Sessions, api.Uploaders = denylist.Guard(ways), denylist.Guard(ways)
-	if issuer != nil && cfg.Upload.AcceptsSyncToken {
-		syncToken := identity.SyncToken(func(_ context.Context, token string) (json.RawMessage, error) {
-			return issuer.Verify(token)
-		})
-		api.Uploaders = denylist.Guard(append(slices.Clone(ways), syncToken))
+		a.Tokens = issuer
+		a.watchTokenKeys(cfg, issuer, o)
 	}
 	if cfg.Upload.WriteCheckpoints {
-		api.Checkpoints = store
+		a.Checkpoints = store
 	}
-	return api, nil
-}
-
-func newSessionJWT(cfg *config.Config, isSyncToken func(string) bool) (*identity.SessionJWT, error) {
-	sessions, err := identity.NewSessionJWT(identity.SessionJWTOptions{
-		Key:         []byte(cfg.Session.Key.Reveal()),
-		Issuer:      cfg.Session.Issuer,
-		Audience:    cfg.Session.Audience,
-		UserClaim:   cfg.Session.UserClaim,
-		IsSyncToken: isSyncToken,
-		Now:         time.Now,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sessions: %w", err)
-	}
-	return sessions, nil
+	return a, a.signIn(cfg, store, issuer, o.log)
 }
 
 // newIssuer returns nil where ferry runs without a token key.
-func newIssuer(cfg *config.Config, log *slog.Logger) (*tokens.Issuer, error) {
+func newIssuer(cfg *config.Config, store *postgres.Store, log *slog.Logger) (*tokens.Issuer, error) {
 	if !cfg.Token.Enabled() {
-		log.Warn("there is no token key: /token answers 404 (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
+		log.Warn("there is no token key: /token answers 404 (FERRY_TOKEN_KEYS, or FERRY_TOKEN_KID and FERRY_TOKEN_SECRET)")
 		return nil, nil
 	}
-	key, err := tokens.NewHS256Key(cfg.Token.KID, []byte(cfg.Token.Key.Reveal()))
+	keys, err := servingKeys(cfg.Token, sessionSecrets(cfg))
 	if err != nil {
-		return nil, fmt.Errorf("token key: %w", err)
+		return nil, fmt.Errorf("token keys: %w", err)
 	}
-	keys, err := tokens.NewKeySet(key)
-	if err != nil {
-		return nil, fmt.Errorf("token key: %w", err)
+	options := tokenOptions(cfg, keys, log)
+	if function := cfg.Token.ClaimsFunction; function != nil {
+		options.Source = store.ClaimsFunction(function...)
 	}
-	copies := make([]tokens.ClaimCopy, len(cfg.Token.Claims))
-	for i, c := range cfg.Token.Claims {
-		copies[i] = tokens.ClaimCopy{Name: c.Name, Path: c.Path}
-	}
-	issuer, err := tokens.NewIssuer(tokens.Options{
-		Keys: keys, Audience: cfg.Token.Audience, Issuer: cfg.Token.Issuer, TTL: cfg.Token.TTL,
-		Endpoint: cfg.PowerSyncURL, Claims: copies, Log: log, Now: time.Now,
-	})
+	issuer, err := tokens.NewIssuer(options)
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
 	return issuer, nil
+}
+
+// tokenOptions are those of the configured tokens, without the claims of a
+// function.
+func tokenOptions(cfg *config.Config, keys tokens.KeySet, log *slog.Logger) tokens.Options {
+	copies := make([]tokens.ClaimCopy, len(cfg.Token.Claims))
+	for i, c := range cfg.Token.Claims {
+		copies[i] = tokens.ClaimCopy{Name: c.Name, Path: c.Path}
+	}
+	return tokens.Options{
+		Keys: keys, Audience: cfg.Token.Audience, Issuer: cfg.Token.Issuer, TTL: cfg.Token.TTL,
+		Endpoint: cfg.PowerSyncURL, Claims: copies, Log: log, Now: time.Now,
+	}
 }
 
 // drainTimeout is how long requests may finish once ferry is asked to stop: a

@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/identity"
@@ -103,6 +108,47 @@ func newMigrated(t *testing.T) (*postgrestest.Database, roles) {
 		CREATE POLICY everybody ON notes TO $upload USING (true);
 		GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO $upload`, "$upload", r.upload))
 	return db, r
+}
+
+// Everything that an identity provider is asked for goes over HTTP for real.
+func TestServeFindsAnIssuersKeysByDiscovery(t *testing.T) {
+	t.Parallel()
+	db, r := newMigrated(t)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	provider := httptest.NewServer(mux)
+	defer provider.Close()
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":"%s/jwks"}`, provider.URL, provider.URL)
+	})
+	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1"}}})
+	})
+	environ := append(serveEnvironment(db.URLAs(r.login, ""), r), "FERRY_SESSION_SECRET=", "FERRY_SESSION_ISSUER="+provider.URL, "FERRY_SESSION_AUDIENCE=app")
+	_, url := startServing(t, environ)
+
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: key, KeyID: "k1"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := func(audience string) string {
+		token, err := jwt.Signed(signer).Claims(jwt.Claims{
+			Issuer: provider.URL, Audience: jwt.Audience{audience}, Subject: "u1", Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour)),
+		}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	if code, body := ask(t, http.MethodGet, url+"/token", session("app"), ""); code != http.StatusOK || !strings.Contains(body, `"user_id":"u1"`) {
+		t.Errorf("a good session: %d %s", code, body)
+	}
+	if code, body := ask(t, http.MethodGet, url+"/token", session("another"), ""); code != http.StatusUnauthorized {
+		t.Errorf("another audience: %d %s", code, body)
+	}
 }
 
 func TestServeReportsAllMistakesOfTheConfigurationAtOnce(t *testing.T) {

@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+
+	"ferry/internal/tokens"
+)
 
 // What FERRY_DATABASE_POOL can say.
 const (
@@ -18,8 +23,9 @@ type Config struct {
 	PowerSyncURL string   // without a trailing slash; empty where not set
 	Database     Database
 	Token        Token
-	Session      Session
+	Sessions     []SessionIssuer // who signs the app's session JWTs
 	Accounts     Accounts
+	Proxy        Proxy
 	Upload       Upload
 	// Warnings are for the caller to log: they hold no secret.
 	Warnings []string
@@ -34,16 +40,34 @@ type Database struct {
 
 // Token is how sync tokens are made.
 type Token struct {
-	KID      string
+	KID      string        // of Key, or of the one of Keys that signs; empty where Keys says so itself
 	Key      Secret        // the HS256 key: its bytes, decoded, at least 32
+	Keys     Secret        // instead of Key: a JWKS with private keys
+	KeysFile string        // where Keys was read; empty where it was not in a file
 	Audience []string      // without trailing slashes; empty only where tokens are off
 	Issuer   string        // empty: no `iss`
 	TTL      time.Duration // 60 s to 24 h
 	Claims   []Claim       // never one of the registered claims
+	// ClaimsFunction is the name of a SQL function, or its schema and name;
+	// none where it is not set.
+	ClaimsFunction []string
 }
 
 // Enabled says whether there is a key to sign tokens with.
-func (t Token) Enabled() bool { return !t.Key.IsZero() }
+func (t Token) Enabled() bool { return !t.Key.IsZero() || !t.Keys.IsZero() }
+
+// KeySet returns the keys: those of Keys, or Key alone. It fails as
+// tokens.ParseKeySet does, and where there is none.
+func (t Token) KeySet() (tokens.KeySet, error) {
+	if !t.Keys.IsZero() {
+		return tokens.ParseKeySet([]byte(t.Keys.Reveal()), t.KID)
+	}
+	key, err := tokens.NewHS256Key(t.KID, []byte(t.Key.Reveal()))
+	if err != nil {
+		return tokens.KeySet{}, err
+	}
+	return tokens.NewKeySet(key)
+}
 
 // Claim is a claim of the session to copy into sync tokens.
 type Claim struct {
@@ -51,16 +75,39 @@ type Claim struct {
 	Path []string // where it is in the session, through nested objects; never empty
 }
 
-// Session is how the app's session JWTs are verified.
-type Session struct {
-	Key       Secret // the HS256 key's bytes, at least 32; empty where not set
+// SessionIssuer is who signs session JWTs, and how they are verified.
+type SessionIssuer struct {
 	Issuer    string // the `iss` to insist on; empty: any
 	Audience  string // the `aud` to insist on; empty: any
+	Secret    SharedSecret
+	JWKSURL   string // where the public keys are; empty where Discover, or without any
+	Discover  bool   // the public keys are found by the issuer's discovery document
 	UserClaim string // the claim that holds the user id
+	// UserPrefix stands in front of the user ids of this issuer.
+	UserPrefix string
+	Algorithms []string // the only ones to accept; none: all that the keys can verify
 }
 
-// Enabled says whether there is a key to verify sessions with.
-func (s Session) Enabled() bool { return !s.Key.IsZero() }
+// SharedSecret is an HS256 key of sessions.
+type SharedSecret struct {
+	Key Secret // its bytes, at least 32; empty where not set
+	// Misread is the key as it would be if the variable were of its other
+	// form, and Advice what to say if that is the one that fits.
+	Misread Secret
+	Advice  string
+
+	variable string // that gave it
+}
+
+// Proxy is what is believed of the proxies in front of ferry.
+type Proxy struct {
+	// UserHeader names the user, where an authenticating proxy does; empty: none.
+	UserHeader string
+	// UserFrom are the networks from which UserHeader is believed.
+	UserFrom []netip.Prefix
+	// AddressFrom are the networks whose X-Forwarded-For is believed.
+	AddressFrom []netip.Prefix
+}
 
 // Accounts is whether ferry keeps accounts, and who may make one.
 type Accounts struct {
@@ -87,41 +134,52 @@ type Upload struct {
 // entries for a name the last one counts, so that a caller may put defaults
 // of its own before the environment. The error is an *Error.
 func Load(environ []string) (*Config, error) {
-	return load(environ, func(environment, settings, *problems) {})
+	return load(environ, "", func(environment, *problems) {})
+}
+
+// LoadKeys is Load for whoever edits the file of FERRY_TOKEN_KEYS_FILE. That is
+// not read, so that it need not be there yet, nor be right; and the key of
+// FERRY_TOKEN_SECRET, which is to go into it, may be given as well.
+func LoadKeys(environ []string) (*Config, error) {
+	return load(environ, tokenKeys, func(environment, *problems) {})
 }
 
 // LoadServe is Load for serving, which needs DATABASE_URL and a way of signing
-// in: a session key, or ferry's own accounts.
+// in.
 func LoadServe(environ []string) (*Config, error) {
-	return load(environ, func(env environment, s settings, p *problems) {
+	return load(environ, "", func(env environment, p *problems) {
 		if !env.given["DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set; it says where the app's Postgres is: %s", databaseURLForm)
 		}
-		if !env.given["FERRY_SESSION_SECRET"] && !env.given["FERRY_SESSION_SECRET_TEXT"] && !bool(s.Accounts) {
-			p.add("FERRY_SESSION_SECRET", "not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer); an app without a sign-in of its own sets FERRY_ACCOUNTS=true instead")
+		if !signsIn(env) {
+			p.add("FERRY_SESSION_ISSUER", "not set, nor any other way of signing in; give the URL of the identity provider, or FERRY_SUPABASE_URL, or the secret that the app's session JWTs are signed with (FERRY_SESSION_SECRET, FERRY_SESSION_SECRET_TEXT), or FERRY_TRUSTED_HEADER; an app without a sign-in of its own sets FERRY_ACCOUNTS=true")
 		}
 	})
 }
 
 // LoadMigrate is Load for migrations, which need a database and nothing else.
 func LoadMigrate(environ []string) (*Config, error) {
-	return load(environ, func(env environment, _ settings, p *problems) {
+	return load(environ, "", func(env environment, p *problems) {
 		if !env.given["DATABASE_URL"] && !env.given["FERRY_MIGRATE_DATABASE_URL"] {
 			p.add("DATABASE_URL", "not set, nor is FERRY_MIGRATE_DATABASE_URL; one of them says which Postgres to migrate: %s", databaseURLForm)
 		}
 	})
 }
 
-func load(environ []string, demand func(environment, settings, *problems)) (*Config, error) {
+func load(environ []string, unread string, demand func(environment, *problems)) (*Config, error) {
 	var p problems
-	env := readEnvironment(environ, &p)
+	env := readEnvironment(environ, unread, &p)
 	s := parseSettings(env, &p)
-	demand(env, s, &p)
-	checkToken(env, &p)
-	checkSession(s, env, &p)
+	demand(env, &p)
+	checkToken(s, env, &p)
+	c := s.config(env)
+	c.Sessions = s.sessions(env, &p)
+	checkSecrets(c, &p)
+	checkProxy(env, &p)
 	checkAccounts(s, env, &p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	return s.config(), nil
+	c.warnOfSessions(env)
+	return c, nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const (
@@ -41,7 +43,7 @@ func defaults() *Config {
 		AdminListen: "127.0.0.1:9090",
 		Database:    Database{URL: NewSecret(databaseText), MigrateURL: NewSecret(databaseText), Pool: PoolSession},
 		Token:       Token{TTL: time.Hour},
-		Session:     Session{Key: NewSecret("session-key-session-key-session-"), UserClaim: "sub"},
+		Sessions:    []SessionIssuer{{Secret: minimalSecret(), UserClaim: "sub"}},
 		Accounts:    Accounts{SignUp: true},
 		Upload: Upload{
 			Role:          "authenticated",
@@ -52,13 +54,21 @@ func defaults() *Config {
 	}
 }
 
+// minimalSecret is the session secret that minimal gives.
+func minimalSecret() SharedSecret {
+	return encodedSecret("FERRY_SESSION_SECRET", "FERRY_SESSION_SECRET_TEXT", sessionKey)
+}
+
+// comparable lets cmp see all of a Config.
+var comparable = cmp.Options{cmp.AllowUnexported(SharedSecret{}), cmpopts.EquateComparable(netip.Prefix{})}
+
 func TestLoadServeGivesDefaultsForWhatIsNotSet(t *testing.T) {
 	t.Parallel()
 	got, err := LoadServe(minimal("FERRY_LISTEN=", "PATH=/bin", "NOT_FERRY=1", "no equals sign"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(defaults(), got); diff != "" {
+	if diff := cmp.Diff(defaults(), got, comparable); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
 	if got.Token.Enabled() {
@@ -79,14 +89,19 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 		"FERRY_TOKEN_AUDIENCE=powersync-dev, https://sync.example.com/",
 		"FERRY_TOKEN_ISSUER=https://ferry.example.com/",
 		"FERRY_TOKEN_TTL=90m",
+		"FERRY_TOKEN_CLAIMS_FUNCTION=app.Claims of",
 		"FERRY_TOKEN_CLAIMS=role, org=app_metadata.org.id,https://example.com/plan",
 		"FERRY_SESSION_ISSUER=https://auth.example.com/",
 		"FERRY_SESSION_AUDIENCE=authenticated",
 		"FERRY_SESSION_SECRET_TEXT=raw text of at least thirty-two bytes",
+		"FERRY_SESSION_JWKS_URL=https://auth.example.com/jwks",
 		"FERRY_SESSION_USER_CLAIM=app_metadata.uid",
 		"FERRY_ACCOUNTS=true",
 		"FERRY_ACCOUNTS_SIGN_UP=false",
 		"FERRY_ACCOUNTS_GUESTS=1",
+		"FERRY_TRUSTED_HEADER=X-Forwarded-User",
+		"FERRY_TRUSTED_HEADER_FROM=10.1.2.3/8, ::1",
+		"FERRY_TRUSTED_PROXIES=192.0.2.1",
 		"FERRY_UPLOAD_ROLE=app user",
 		"FERRY_UPLOAD_SCHEMAS=app, public",
 		"FERRY_UPLOAD_TABLES=todos,app.Lists",
@@ -121,12 +136,19 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 				{Name: "org", Path: []string{"app_metadata", "org", "id"}},
 				{Name: "https://example.com/plan", Path: []string{"https://example.com/plan"}},
 			},
+			ClaimsFunction: []string{"app", "Claims of"},
 		},
-		Session: Session{
-			Key:       NewSecret("raw text of at least thirty-two bytes"),
+		Sessions: []SessionIssuer{{
 			Issuer:    "https://auth.example.com/",
 			Audience:  "authenticated",
+			Secret:    rawSecret("FERRY_SESSION_SECRET_TEXT", "FERRY_SESSION_SECRET", "raw text of at least thirty-two bytes"),
+			JWKSURL:   "https://auth.example.com/jwks",
 			UserClaim: "app_metadata.uid",
+		}},
+		Proxy: Proxy{
+			UserHeader:  "X-Forwarded-User",
+			UserFrom:    []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+			AddressFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
 		},
 		Accounts: Accounts{Enabled: true, Guests: true},
 		Upload: Upload{
@@ -143,7 +165,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 			"FERRY_TOKEN_AUDIENCE: the trailing slash was dropped",
 		},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, comparable); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
 }
@@ -182,10 +204,14 @@ func TestEachCommandDemandsWhatItNeeds(t *testing.T) {
 		want    []string // the variables with a problem
 	}{
 		{"nothing", Load, nil, nil},
-		{"serve", LoadServe, nil, []string{"DATABASE_URL", "FERRY_SESSION_SECRET"}},
+		{"serve", LoadServe, nil, []string{"DATABASE_URL", "FERRY_SESSION_ISSUER"}},
+		{"serve with an audience alone", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_SESSION_AUDIENCE=a"}, []string{"FERRY_SESSION_ISSUER"}},
+		{"serve with an issuer to discover", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_SESSION_ISSUER=https://a"}, nil},
+		{"serve with a JWKS", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_SESSION_JWKS_URL=https://a/jwks"}, nil},
+		{"serve with Supabase", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_SUPABASE_URL=https://a"}, nil},
 		{"serve with accounts alone", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_ACCOUNTS=true"}, nil},
-		{"serve without accounts", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_ACCOUNTS=false"}, []string{"FERRY_SESSION_SECRET"}},
-		{"serve with the issuer alone", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_SESSION_ISSUER=https://a"}, []string{"FERRY_SESSION_SECRET"}},
+		{"serve without accounts", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_ACCOUNTS=false"}, []string{"FERRY_SESSION_ISSUER"}},
+		{"serve behind an authenticating proxy", LoadServe, []string{"DATABASE_URL=" + databaseText, "FERRY_TRUSTED_HEADER=X-User", "FERRY_TRUSTED_HEADER_FROM=::1"}, nil},
 		{"migrate", LoadMigrate, nil, []string{"DATABASE_URL"}},
 		{"migrate with its own URL", LoadMigrate, []string{"FERRY_MIGRATE_DATABASE_URL=" + databaseText}, nil},
 		{"migrate with the URL", LoadMigrate, []string{"DATABASE_URL=" + databaseText}, nil},
@@ -207,7 +233,7 @@ func TestAllProblemsComeAtOnceInTheTablesOrder(t *testing.T) {
 		"FERRY_ZEBRA=1",
 		"FERRY_MAX_OPERATIONS=0",
 		"FERRY_TOKEN_SECRET=c2hvcnQtc2hvcnQtc2hvcnQtc2hvcnQt",
-		"FERRY_TRUSTED_PROXIES=10.0.0.0/8",
+		"FERRY_ACCOUNTS_GUESTS=true",
 		"FERRY_LISTEN=6060",
 		"FERRY_AARDVARK=1",
 	})
@@ -217,8 +243,8 @@ func TestAllProblemsComeAtOnceInTheTablesOrder(t *testing.T) {
 		"FERRY_POWERSYNC_URL: not set, though there is a token key; clients need it to find the PowerSync Service, such as https://powersync.example.com",
 		"FERRY_TOKEN_KID: not set, though FERRY_TOKEN_SECRET is; it must be the kid of that key in the PowerSync Service's configuration",
 		"FERRY_TOKEN_SECRET: 24 bytes after base64url decoding, at least 32 are needed; make one with: ferry keygen",
-		"FERRY_SESSION_SECRET: not set; give the key that the app's session JWTs are signed with, in base64url here or as raw text in FERRY_SESSION_SECRET_TEXT (this version of ferry cannot find keys by the issuer); an app without a sign-in of its own sets FERRY_ACCOUNTS=true instead",
-		"FERRY_TRUSTED_PROXIES: this version of ferry does not support it yet; unset it",
+		"FERRY_SESSION_ISSUER: not set, nor any other way of signing in; give the URL of the identity provider, or FERRY_SUPABASE_URL, or the secret that the app's session JWTs are signed with (FERRY_SESSION_SECRET, FERRY_SESSION_SECRET_TEXT), or FERRY_TRUSTED_HEADER; an app without a sign-in of its own sets FERRY_ACCOUNTS=true",
+		"FERRY_ACCOUNTS_GUESTS: on, though accounts are not; set FERRY_ACCOUNTS=true as well",
 		"FERRY_MAX_OPERATIONS: expected a number from 1 to 1000000",
 		"FERRY_AARDVARK: ferry knows no such variable; the nearest is FERRY_ACCOUNTS",
 		"FERRY_ZEBRA: ferry knows no such variable; the nearest is FERRY_LISTEN",
@@ -231,25 +257,11 @@ func TestAllProblemsComeAtOnceInTheTablesOrder(t *testing.T) {
 	}
 }
 
-func TestUnsupportedVariablesAreNeverIgnored(t *testing.T) {
-	t.Parallel()
-	for _, v := range variables() {
-		if !v.later {
-			continue
-		}
-		for _, name := range []string{v.name, v.name + fileSuffix} {
-			_, err := LoadServe(minimal(name + "=false"))
-			if diff := cmp.Diff([]string{v.name}, variablesOf(t, err)); diff != "" {
-				t.Errorf("%s: variables with problems (-want +got):\n%s", name, diff)
-			}
-		}
-	}
-}
-
 func TestMisspeltNamesGetTheNearestKnownName(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
-		"FERRY_TOKEN_KEY":          "FERRY_TOKEN_KID",
+		"FERRY_TOKEN_KEY":          "FERRY_TOKEN_KEYS",
+		"FERRY_TOKEN_KEYID":        "FERRY_TOKEN_KID",
 		"FERRY_UPLOAD_TABLE":       "FERRY_UPLOAD_TABLES",
 		"FERRY_SESION_SECRET_FILE": "FERRY_SESSION_SECRET_FILE",
 		"FERRY_DATABASE_URL":       "DATABASE_URL",
@@ -292,7 +304,7 @@ func TestFilesGiveValuesWithoutOneNewline(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(secret, got.Session.Key.Reveal()); diff != "" {
+			if diff := cmp.Diff(secret, got.Sessions[0].Secret.Key.Reveal()); diff != "" {
 				t.Errorf("secret (-want +got):\n%s", diff)
 			}
 		})
@@ -303,7 +315,7 @@ func TestFilesGiveValuesWithoutOneNewline(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(secret+"\n", got.Session.Key.Reveal()); diff != "" {
+		if diff := cmp.Diff(secret+"\n", got.Sessions[0].Secret.Key.Reveal()); diff != "" {
 			t.Errorf("secret (-want +got):\n%s", diff)
 		}
 	})
@@ -312,9 +324,6 @@ func TestFilesGiveValuesWithoutOneNewline(t *testing.T) {
 func TestEveryVariableCanComeFromAFile(t *testing.T) {
 	t.Parallel()
 	for _, v := range variables() {
-		if v.later {
-			continue
-		}
 		// A directory: each variable must be seen to open it.
 		_, err := Load([]string{v.name + "_FILE=" + t.TempDir()})
 		if got := variablesOf(t, err); len(got) == 0 || !strings.Contains(err.Error(), v.name+"_FILE: ") {
@@ -356,12 +365,12 @@ func TestAVariableAndItsFileExcludeEachOther(t *testing.T) {
 	}
 }
 
-func TestUsageListsEverySupportedVariable(t *testing.T) {
+func TestUsageListsEveryVariable(t *testing.T) {
 	t.Parallel()
 	usage := Usage()
 	for _, v := range variables() {
-		if listed := strings.Contains(usage, "\n  "+v.name+" ") || strings.Contains(usage, "\n  "+v.name+"\n"); listed == v.later {
-			t.Errorf("%s: listed %t, reserved for later %t", v.name, listed, v.later)
+		if !strings.Contains(usage, "\n  "+v.name+" ") && !strings.Contains(usage, "\n  "+v.name+"\n") {
+			t.Errorf("%s is not listed", v.name)
 		}
 	}
 }

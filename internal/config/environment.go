@@ -22,19 +22,27 @@ const (
 // and the fallbacks of the others.
 type environment struct {
 	values map[string]string
-	given  map[string]bool // also of a variable whose file cannot be read
+	given  map[string]bool   // also of a variable whose file cannot be read
+	files  map[string]string // the paths of those given by a file
+	unread string            // the variable whose file is not to be read
+}
+
+// isOn is whether a switch is on, before its value is parsed with the others.
+func (e environment) isOn(name string) bool {
+	var on onOff
+	return on.UnmarshalText([]byte(e.values[name])) == nil && bool(on)
 }
 
 // readEnvironment finds ferry's variables in entries of the form NAME=value.
 // Of two entries for a name the last one counts, and an empty value is as
 // good as none.
-func readEnvironment(environ []string, p *problems) environment {
+func readEnvironment(environ []string, unread string, p *problems) environment {
 	entries := make(map[string]string, len(environ))
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		entries[name] = value
 	}
-	env := environment{values: map[string]string{}, given: map[string]bool{}}
+	env := environment{values: map[string]string{}, given: map[string]bool{}, files: map[string]string{}, unread: unread}
 	for _, v := range variables() {
 		value, file := entries[v.name], entries[v.name+fileSuffix]
 		delete(entries, v.name)
@@ -45,12 +53,13 @@ func readEnvironment(environ []string, p *problems) environment {
 		}
 		env.given[v.name] = true
 		switch {
-		case v.later:
-			p.add(v.name, "this version of ferry does not support it yet; unset it")
 		case value != "" && file != "":
 			p.add(v.name, "set directly and as %s as well; unset one of them", v.name+fileSuffix)
 		case file != "":
-			env.values[v.name] = readValue(v.name+fileSuffix, file, p)
+			env.files[v.name] = file
+			if v.name != unread {
+				env.values[v.name] = readValue(v.name+fileSuffix, file, p)
+			}
 		default:
 			env.values[v.name] = value
 		}
@@ -61,7 +70,7 @@ func readEnvironment(environ []string, p *problems) environment {
 
 // readValue returns what the file says, without one newline at its end.
 func readValue(name, path string, p *problems) string {
-	value, err := readFile(path)
+	value, err := ReadFile(path)
 	if err != nil {
 		// What is no absolute path may be the secret itself, given to the
 		// wrong variable.
@@ -75,8 +84,10 @@ func readValue(name, path string, p *problems) string {
 	return value
 }
 
-// readFile's errors name neither the path nor anything in the file.
-func readFile(path string) (string, error) {
+// ReadFile returns what a file of NAME_FILE says, without one newline at its
+// end: at most 1 MiB, and not nothing. The error names neither the path nor
+// anything in the file.
+func ReadFile(path string) (string, error) {
 	// Opening a pipe would wait for someone to write to it.
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return "", fmt.Errorf("does not exist, is not a regular file, or is out of reach")
@@ -150,15 +161,12 @@ func isServiceLink(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value)
 }
 
-// nearestVariable returns the supported name with the least edit distance; the
+// nearestVariable returns the known name with the least edit distance; the
 // prefix, which every such name has, counts for nothing.
 func nearestVariable(name string) string {
 	bare := func(name string) string { return strings.TrimPrefix(name, prefix) }
 	nearest, least := "", -1
 	for _, v := range variables() {
-		if v.later {
-			continue
-		}
 		if d := editDistance(bare(name), bare(v.name)); least < 0 || d < least {
 			nearest, least = v.name, d
 		}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -16,6 +17,7 @@ func FuzzLoad(f *testing.F) {
 	for _, seed := range []string{
 		"postgres://app:%s@db/app", "postgres://app:%s@x@db:port/app", "host=%s", ":%s", "https://%s/", "https://u:%s@a",
 		"%s,%s", "*,%s", "sub,%s=a.b", "1h%s", "%s==", "+/%s", "%s", "a\n%s", "\xff%s", "12%sMiB", "%s\x00", "",
+		`{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"%s"}]}`, `{"active":"a","keys":[{"kid":"%s"}]}`, "%s.%s",
 	} {
 		for i := range list {
 			f.Add(uint(i), strings.ReplaceAll(seed, "%s", marker))
@@ -50,8 +52,13 @@ func checkSilence(t *testing.T, environ ...string) {
 		}
 		said := fmt.Sprint(err)
 		if c != nil {
-			said = fmt.Sprintf("%+v %#v %+v %q", c.Database, c.Token.Key, c.Session.Key, c.Warnings)
+			said = fmt.Sprintf("%+v %#v %q", c.Database, c.Token.Key, c.Warnings)
+			for _, issuer := range c.Sessions {
+				said += fmt.Sprintf(" %+v %#v", issuer.Secret, issuer.Secret)
+			}
 		}
+		// Of a key set, ids are shown.
+		said = regexp.MustCompile(`kid "[^"]*"|to sign, "[^"]*"|in the set \(.*\)`).ReplaceAllString(said, "")
 		if strings.Contains(said, marker) {
 			t.Fatalf("%q: the value is repeated: %s", environ, said)
 		}

@@ -46,6 +46,18 @@ func (s *identifiers) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// function is the name of a function, or its schema and name.
+type function []string
+
+func (f *function) UnmarshalText(text []byte) error {
+	parts := strings.Split(string(text), ".")
+	if len(parts) > 2 || slices.ContainsFunc(parts, func(s string) bool { return !isIdentifier(s) }) {
+		return errors.New("expected a function or schema.function, without quotes and arguments")
+	}
+	*f = parts
+	return nil
+}
+
 // tables is a comma list of table or schema.table, or * alone.
 type tables []string
 

@@ -35,7 +35,8 @@ func (s *tokenSecret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (s tokenSecret) key() key { return decodedKey(string(s)) }
+// keySet is the text of a JWKS with private keys; checkToken reads it.
+type keySet string
 
 // sessionSecret is the base64url text of the key that signs the app's sessions.
 type sessionSecret string
@@ -48,8 +49,6 @@ func (s *sessionSecret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (s sessionSecret) key() key { return decodedKey(string(s)) }
-
 // secretText is that key as raw text.
 type secretText string
 
@@ -61,16 +60,14 @@ func (s *secretText) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (s secretText) key() key { return key{text: strings.TrimRight(string(s), "="), bytes: []byte(s)} }
-
 // decodedKey returns the key of a text that checkKey has passed, or none.
-func decodedKey(text string) key {
+func decodedKey(text string) []byte {
 	unpadded := strings.TrimRight(text, "=")
 	bytes, err := base64.RawURLEncoding.DecodeString(unpadded)
 	if err != nil {
-		return key{}
+		return nil
 	}
-	return key{text: unpadded, bytes: bytes}
+	return bytes
 }
 
 // checkKey says what is wrong with the base64url text of an HS256 key.
@@ -83,7 +80,7 @@ func checkKey(text string) error {
 	default:
 		return errors.New("not base64url: only A-Z a-z 0-9 - and _ are expected, without quotes or spaces, and no cut-off end")
 	}
-	if n := len(decodedKey(text).bytes); n < minKeyBytes {
+	if n := len(decodedKey(text)); n < minKeyBytes {
 		return fmt.Errorf("%d bytes after base64url decoding, at least %d are needed", n, minKeyBytes)
 	}
 	return nil

@@ -19,18 +19,26 @@ type settings struct {
 	PowerSyncURL       webURL        `env:"FERRY_POWERSYNC_URL"`
 	TokenKID           keyID         `env:"FERRY_TOKEN_KID"`
 	TokenSecret        tokenSecret   `env:"FERRY_TOKEN_SECRET"`
+	TokenKeys          keySet        `env:"FERRY_TOKEN_KEYS"`
 	TokenAudience      audiences     `env:"FERRY_TOKEN_AUDIENCE"`
 	TokenIssuer        word          `env:"FERRY_TOKEN_ISSUER"`
 	TokenTTL           lifetime      `env:"FERRY_TOKEN_TTL"`
 	TokenClaims        claims        `env:"FERRY_TOKEN_CLAIMS"`
+	TokenFunction      function      `env:"FERRY_TOKEN_CLAIMS_FUNCTION"`
 	SessionIssuer      word          `env:"FERRY_SESSION_ISSUER"`
 	SessionAudience    word          `env:"FERRY_SESSION_AUDIENCE"`
+	SessionJWKSURL     providerURL   `env:"FERRY_SESSION_JWKS_URL"`
+	SessionIssuers     issuerList    `env:"FERRY_SESSION_ISSUERS"`
+	SupabaseURL        providerURL   `env:"FERRY_SUPABASE_URL"`
 	SessionSecret      sessionSecret `env:"FERRY_SESSION_SECRET"`
 	SessionSecretText  secretText    `env:"FERRY_SESSION_SECRET_TEXT"`
 	SessionUserClaim   userClaim     `env:"FERRY_SESSION_USER_CLAIM"`
 	Accounts           onOff         `env:"FERRY_ACCOUNTS"`
 	AccountsSignUp     onOff         `env:"FERRY_ACCOUNTS_SIGN_UP"`
 	AccountsGuests     onOff         `env:"FERRY_ACCOUNTS_GUESTS"`
+	TrustedHeader      headerName    `env:"FERRY_TRUSTED_HEADER"`
+	TrustedHeaderFrom  networks      `env:"FERRY_TRUSTED_HEADER_FROM"`
+	TrustedProxies     networks      `env:"FERRY_TRUSTED_PROXIES"`
 	UploadRole         identifier    `env:"FERRY_UPLOAD_ROLE"`
 	UploadSchemas      identifiers   `env:"FERRY_UPLOAD_SCHEMAS"`
 	UploadTables       tables        `env:"FERRY_UPLOAD_TABLES"`
@@ -63,7 +71,7 @@ func parseSettings(e environment, p *problems) settings {
 }
 
 // config builds the Config of settings that are good.
-func (s settings) config() *Config {
+func (s settings) config(env environment) *Config {
 	c := &Config{
 		Listen:      string(s.Listen),
 		AdminListen: string(s.AdminListen),
@@ -74,17 +82,19 @@ func (s settings) config() *Config {
 			Pool:       string(s.DatabasePool),
 		},
 		Token: Token{
-			KID:    string(s.TokenKID),
-			Key:    NewSecret(string(s.TokenSecret.key().bytes)),
-			Issuer: string(s.TokenIssuer),
-			TTL:    time.Duration(s.TokenTTL),
-			Claims: s.TokenClaims.list,
+			KID:            string(s.TokenKID),
+			Key:            NewSecret(string(decodedKey(string(s.TokenSecret)))),
+			Keys:           NewSecret(string(s.TokenKeys)),
+			KeysFile:       env.files["FERRY_TOKEN_KEYS"],
+			Issuer:         string(s.TokenIssuer),
+			TTL:            time.Duration(s.TokenTTL),
+			Claims:         s.TokenClaims.list,
+			ClaimsFunction: s.TokenFunction,
 		},
-		Session: Session{
-			Key:       NewSecret(string(s.SessionSecret.key().bytes)),
-			Issuer:    string(s.SessionIssuer),
-			Audience:  string(s.SessionAudience),
-			UserClaim: string(s.SessionUserClaim),
+		Proxy: Proxy{
+			UserHeader:  string(s.TrustedHeader),
+			UserFrom:    s.TrustedHeaderFrom,
+			AddressFrom: s.TrustedProxies,
 		},
 		Accounts: Accounts{Enabled: bool(s.Accounts), SignUp: bool(s.AccountsSignUp), Guests: bool(s.AccountsGuests)},
 		Upload: Upload{
@@ -99,9 +109,6 @@ func (s settings) config() *Config {
 	}
 	if s.MigrateDatabaseURL != "" {
 		c.Database.MigrateURL = NewSecret(string(s.MigrateDatabaseURL))
-	}
-	if s.SessionSecretText != "" {
-		c.Session.Key = NewSecret(string(s.SessionSecretText))
 	}
 	c.setPowerSync(s)
 	return c

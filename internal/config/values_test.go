@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -44,7 +45,33 @@ func TestValues(t *testing.T) {
 			[]string{"role", "org=app_metadata.org", "a=https://example.com/a.b"},
 			[]string{"sub", "iat=x", "a,a", "a=", "=a", "a=b..c", "a.", "a b", "jti=https://a"},
 		},
-		{"FERRY_SESSION_ISSUER", []string{"https://auth.example.com/"}, []string{"a b", "a\tb", "\xff"}},
+		{"FERRY_TOKEN_CLAIMS_FUNCTION", []string{"claims", "app.claims", "My App.Claims"}, []string{"a.b.c", ".f", "a.", `"f"`, strings.Repeat("f", 64)}},
+		{"FERRY_SESSION_ISSUER", []string{"https://auth.example.com/"}, []string{"a b", "a\tb", "\xff", "auth.example.com", "http://auth.example.com"}},
+		{
+			"FERRY_SESSION_JWKS_URL",
+			[]string{"https://a/jwks?x=1", "http://localhost:9/jwks", "http://127.0.0.1/jwks", "http://[::1]/jwks"},
+			[]string{"http://a/jwks", "a/jwks", "https://", "https://u:hunter2@a/jwks", "https://a/#b", "file:///etc/passwd"},
+		},
+		{"FERRY_SUPABASE_URL", []string{"https://abcdefgh.supabase.co", "http://localhost:54321/"}, []string{"abcdefgh", "http://a"}},
+		{
+			"FERRY_SESSION_ISSUERS",
+			[]string{
+				`[{"issuer":"https://a","audience":"b"}]`,
+				`[{"issuer":"a","audience":"b","jwks_url":"https://a/jwks","user_claim":"x.y","user_prefix":"a|","algorithms":["RS256","EdDSA"]}, {"issuer":"c","audience":"b","secret":"` + sessionKey + `"}]`,
+				`[{"issuer":"a","audience":"b","secret_text":"` + strings.Repeat("s", 32) + `","algorithms":["HS256"]}]`,
+				`[{"issuer":"https://a","audience":"b","jwks_url":"https://a/jwks","secret":"` + sessionKey + `","algorithms":["HS256","RS256"]}]`,
+			},
+			[]string{
+				`[]`, `{}`, `null`, `[null]`, `[{"issuer":"https://a"}]`, `[{"audience":"b"}]`, `[{"issuer":"a","audience":"b"}]`, `[{"issuer":"http://a","audience":"b"}]`,
+				`[{"issuer":"https://a","audience":"b","aud":"c"}]`, `[{"issuer":"https://a","audience":"b"}] []`, `[{"issuer":"https://a","audience":"b"}`,
+				`[{"issuer":"https://a","audience":"b","secret":"short"}]`, `[{"issuer":"https://a","audience":"b","secret_text":"short"}]`,
+				`[{"issuer":"https://a","audience":"b","secret":"` + sessionKey + `","secret_text":"` + strings.Repeat("s", 32) + `"}]`,
+				`[{"issuer":"https://a","audience":"b","jwks_url":"http://a/jwks"}]`, `[{"issuer":"https://a","audience":"b","user_claim":"a..b"}]`,
+				`[{"issuer":"https://a","audience":"b","user_prefix":"a b"}]`, `[{"issuer":"https://a","audience":"b","algorithms":["none"]}]`,
+				`[{"issuer":"https://a","audience":"b","algorithms":["HS256"]}]`, `[{"issuer":"https://a","audience":"b","secret":"` + sessionKey + `","algorithms":["RS256"]}]`,
+			},
+		},
+		{"FERRY_TRUSTED_PROXIES", []string{"10.0.0.0/8, fd00::/8", "127.0.0.1"}, []string{"10.0.0.0/33", "a", ",", "::ffff:10.0.0.1", "10.0.0.1%eth0"}},
 		{"FERRY_SESSION_USER_CLAIM", []string{"sub", "app_metadata.uid", "https://example.com/uid"}, []string{"a..b", ".", "a b"}},
 		{
 			"FERRY_SESSION_SECRET_TEXT",
@@ -114,6 +141,8 @@ func TestTokenKeys(t *testing.T) {
 
 const notBase64url = "FERRY_TOKEN_SECRET: not base64url: only A-Z a-z 0-9 - and _ are expected, without quotes or spaces, and no cut-off end; make one with: ferry keygen"
 
+const issuers = `[{"issuer":"https://a","audience":"b"}]`
+
 func TestRulesBetweenVariables(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
@@ -126,6 +155,19 @@ func TestRulesBetweenVariables(t *testing.T) {
 		{"secret without kid and URL", minimal("FERRY_TOKEN_SECRET=" + tokenKey), []string{"FERRY_POWERSYNC_URL", "FERRY_TOKEN_KID"}},
 		{"kid with a space", withToken("FERRY_TOKEN_KID=a b"), []string{"FERRY_TOKEN_KID"}},
 		{"kid that is too long", withToken("FERRY_TOKEN_KID=" + strings.Repeat("k", 129)), []string{"FERRY_TOKEN_KID"}},
+		{"token keys", minimal("FERRY_TOKEN_KEYS="+keySetText, "FERRY_POWERSYNC_URL=https://a"), nil},
+		{"token keys, and which signs", minimal("FERRY_TOKEN_KEYS="+keySetText, "FERRY_TOKEN_KID=k", "FERRY_POWERSYNC_URL=https://a"), nil},
+		{"token keys, and one that is not there", minimal("FERRY_TOKEN_KEYS="+keySetText, "FERRY_TOKEN_KID=x", "FERRY_POWERSYNC_URL=https://a"), []string{"FERRY_TOKEN_KEYS"}},
+		{"token keys without a URL", minimal("FERRY_TOKEN_KEYS=" + keySetText), []string{"FERRY_POWERSYNC_URL"}},
+		{"token keys and a secret", withToken("FERRY_TOKEN_KEYS=" + keySetText), []string{"FERRY_TOKEN_KEYS"}},
+		{"two bad token keys", minimal(`FERRY_TOKEN_KEYS={"keys":[{"kid":"a"},{}]}`, "FERRY_POWERSYNC_URL=https://a"), []string{"FERRY_TOKEN_KEYS", "FERRY_TOKEN_KEYS"}},
+		{"a header without networks", minimal("FERRY_TRUSTED_HEADER=X-User"), []string{"FERRY_TRUSTED_HEADER_FROM"}},
+		{"networks without a header", minimal("FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
+		{"a header that is no name", minimal("FERRY_TRUSTED_HEADER=X User", "FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
+		{"the header of Bearers", minimal("FERRY_TRUSTED_HEADER=authorization", "FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
+		{"a list and single variables", minimal("FERRY_SESSION_ISSUERS="+issuers, "FERRY_SESSION_AUDIENCE=a"), []string{"FERRY_SESSION_AUDIENCE", "FERRY_SESSION_SECRET"}},
+		{"Supabase and its issuer", minimal("FERRY_SUPABASE_URL=https://a", "FERRY_SESSION_ISSUER=https://a", "FERRY_SESSION_AUDIENCE=a"), []string{"FERRY_SESSION_ISSUER", "FERRY_SESSION_AUDIENCE"}},
+		{"a token key in the list", withToken("FERRY_SESSION_SECRET=", `FERRY_SESSION_ISSUERS=[{"issuer":"a","audience":"b","secret":"`+tokenKey+`"}]`), []string{"FERRY_SESSION_ISSUERS"}},
 		{"guests without accounts", minimal("FERRY_ACCOUNTS_GUESTS=true", "FERRY_ACCOUNTS=false"), []string{"FERRY_ACCOUNTS_GUESTS"}},
 		{"sign-up without accounts", minimal("FERRY_ACCOUNTS_SIGN_UP=true"), []string{"FERRY_ACCOUNTS_SIGN_UP"}},
 		{"no accounts, said in full", minimal("FERRY_ACCOUNTS=false", "FERRY_ACCOUNTS_SIGN_UP=false", "FERRY_ACCOUNTS_GUESTS=0"), nil},
@@ -151,9 +193,7 @@ func TestSettingsAndTheListOfVariablesAgree(t *testing.T) {
 	t.Parallel()
 	var listed, parsed []string
 	for _, v := range variables() {
-		if !v.later {
-			listed = append(listed, v.name)
-		}
+		listed = append(listed, v.name)
 	}
 	for field := range reflect.TypeFor[settings]().Fields() {
 		parsed = append(parsed, field.Tag.Get("env"))
@@ -170,5 +210,131 @@ func TestSettingsAndTheListOfVariablesAgree(t *testing.T) {
 	}
 	if len(listed) != len(parsed) {
 		t.Errorf("%d variables are listed, %d are parsed", len(listed), len(parsed))
+	}
+}
+
+func TestSessionIssuers(t *testing.T) {
+	t.Parallel()
+	const raw = "dG9rZW4ta2V5LXRva2VuLWtleS10b2tlbi1rZXktMDE="
+	cases := []struct {
+		name     string
+		environ  []string
+		want     []SessionIssuer
+		warnings []string
+	}{
+		{
+			name:     "by discovery",
+			environ:  []string{"FERRY_SESSION_ISSUER=https://a"},
+			want:     []SessionIssuer{{Issuer: "https://a", Discover: true, UserClaim: "sub"}},
+			warnings: []string{"FERRY_SESSION_AUDIENCE: not set, so that sessions which this issuer gave for other apps are accepted as well"},
+		},
+		{
+			name:    "a secret needs no discovery",
+			environ: []string{"FERRY_SESSION_ISSUER=https://a", "FERRY_SESSION_SECRET=" + sessionKey},
+			want:    []SessionIssuer{{Issuer: "https://a", Secret: minimalSecret(), UserClaim: "sub"}},
+		},
+		{
+			name:    "keys of whoever",
+			environ: []string{"FERRY_SESSION_JWKS_URL=https://a/jwks"},
+			want:    []SessionIssuer{{JWKSURL: "https://a/jwks", UserClaim: "sub"}},
+			warnings: []string{
+				"FERRY_SESSION_AUDIENCE: not set, so that sessions which this issuer gave for other apps are accepted as well",
+				"FERRY_SESSION_ISSUER: not set, so that everybody whose sessions are signed with the keys at FERRY_SESSION_JWKS_URL is let in; some providers use the same keys for all their customers",
+			},
+		},
+		{
+			name:    "Supabase, on its way from a secret to keys",
+			environ: []string{"FERRY_SUPABASE_URL=https://abcdefgh.supabase.co/", "FERRY_SESSION_SECRET_TEXT=" + raw},
+			want: []SessionIssuer{{
+				Issuer: "https://abcdefgh.supabase.co/auth/v1", Audience: "authenticated", JWKSURL: "https://abcdefgh.supabase.co/auth/v1/.well-known/jwks.json",
+				Secret: SharedSecret{
+					variable: "FERRY_SESSION_SECRET_TEXT", Key: NewSecret(raw), Misread: NewSecret("token-key-token-key-token-key-01"),
+					Advice: "they are signed with what the text decodes to and not with the text; give it in base64url as FERRY_SESSION_SECRET instead",
+				},
+				UserClaim: "sub",
+			}},
+		},
+		{
+			name: "a list",
+			environ: []string{"FERRY_SESSION_USER_CLAIM=uid", `FERRY_SESSION_ISSUERS=[
+				{"issuer": "https://a", "audience": "x"},
+				{"issuer": "b", "audience": "y", "secret": "` + sessionKey + `", "user_claim": "sub", "user_prefix": "b|", "algorithms": ["HS256"]}]`},
+			want: []SessionIssuer{
+				{Issuer: "https://a", Audience: "x", Discover: true, UserClaim: "uid"},
+				{Issuer: "b", Audience: "y", Secret: encodedSecret("FERRY_SESSION_ISSUERS", "secret_text", sessionKey), UserClaim: "sub", UserPrefix: "b|", Algorithms: []string{"HS256"}},
+			},
+		},
+		{
+			name:    "a list without prefixes",
+			environ: []string{`FERRY_SESSION_ISSUERS=[{"issuer": "https://a", "audience": "x"}, {"issuer": "https://b", "audience": "x"}]`},
+			want: []SessionIssuer{
+				{Issuer: "https://a", Audience: "x", Discover: true, UserClaim: "sub"},
+				{Issuer: "https://b", Audience: "x", Discover: true, UserClaim: "sub"},
+			},
+			warnings: []string{"FERRY_SESSION_ISSUERS: two issuers have the same user_prefix, so that equal subjects of theirs are one user"},
+		},
+		{name: "none", environ: nil, want: nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := Load(c.environ)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got.Sessions, comparable); diff != "" {
+				t.Errorf("sessions (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.warnings, got.Warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// keySetText is a key set with one key.
+const keySetText = `{"keys":[{"kty":"oct","alg":"HS256","kid":"k","k":"` + tokenKey + `"}]}`
+
+func TestKeySetsComeAsTextOrFromAFile(t *testing.T) {
+	t.Parallel()
+	path := write(t, keySetText+"\n")
+	for name, want := range map[string]Token{
+		"FERRY_TOKEN_KEYS=" + keySetText: {Keys: NewSecret(keySetText)},
+		"FERRY_TOKEN_KEYS_FILE=" + path:  {Keys: NewSecret(keySetText), KeysFile: path},
+	} {
+		got, err := Load([]string{name, "FERRY_POWERSYNC_URL=https://a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.TTL, want.Audience = time.Hour, []string{"https://a"}
+		if diff := cmp.Diff(want, got.Token); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if !got.Token.Enabled() {
+			t.Error("tokens are off in spite of a key")
+		}
+	}
+}
+
+func TestMistakesInKeySetsAreNamed(t *testing.T) {
+	t.Parallel()
+	_, err := Load([]string{`FERRY_TOKEN_KEYS={"keys":[` + strings.Replace(keySetText[len(`{"keys":[`):len(keySetText)-2], "HS256", "HS512", 1) + `]}`, "FERRY_POWERSYNC_URL=https://a"})
+	want := &Error{Problems: []Problem{{"FERRY_TOKEN_KEYS", `key 1 (kid "k"): its secret (k) has 32 bytes after base64url decoding, HS512 needs at least 64: make another with: ferry keys add --alg HS512`}}}
+	if diff := cmp.Diff(error(want), err); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever edits the file of keys may not have one yet, or a broken one, and
+// still has the single key.
+func TestLoadKeysDoesNotReadTheFile(t *testing.T) {
+	t.Parallel()
+	got, err := LoadKeys([]string{"FERRY_TOKEN_KEYS_FILE=/nowhere/keys.json", "FERRY_TOKEN_KID=k", "FERRY_TOKEN_SECRET=" + tokenKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Token{KID: "k", Key: NewSecret("token-key-token-key-token-key-01"), KeysFile: "/nowhere/keys.json", TTL: time.Hour}
+	if diff := cmp.Diff(want, got.Token); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -28,6 +28,7 @@ const (
 	SignUpDisabled       Code = "sign_up_disabled"       // accounts are made by the operator alone
 	GuestsDisabled       Code = "guests_disabled"        // ferry makes no guests
 	UserDisabled         Code = "user_disabled"          // signed in, but not allowed to use the app
+	TokenRefused         Code = "token_refused"          // the app's claims function gives this user no token
 	TokensDisabled       Code = "tokens_disabled"        // ferry runs without a token key
 	NotFound             Code = "not_found"              // no such route
 	MethodNotAllowed     Code = "method_not_allowed"     // the route exists, the method does not

@@ -52,17 +52,16 @@ func (s *server) signUp(w http.ResponseWriter, r *http.Request, f *facts) error 
 	if len(r.Header.Values("Authorization")) > 0 {
 		return s.upgrade(w, r, f, members[0], members[1])
 	}
-	started, err := s.Accounts.SignUp(r.Context(), clientAddress(r), members[0], members[1])
+	started, err := s.Accounts.SignUp(r.Context(), addressOf(r), members[0], members[1])
 	return f.answerStarted(w, http.StatusCreated, "sign_up", started, err)
 }
 
 func (s *server) upgrade(w http.ResponseWriter, r *http.Request, f *facts, email, password string) error {
-	_, c, err := s.accountOf(r, f)
-	if err != nil {
+	if _, err := s.accountOf(r, f); err != nil {
 		return err
 	}
-	started, err := s.Accounts.Upgrade(r.Context(), clientAddress(r), c, email, password)
-	f.audit("upgrade", err)
+	started, err := s.Accounts.Upgrade(r.Context(), addressOf(r), credentials(r), email, password)
+	f.audit(became("upgrade", err))
 	if err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request, f *facts) error 
 	if err != nil {
 		return err
 	}
-	started, userID, err := s.Accounts.SignIn(r.Context(), clientAddress(r), members[0], members[1])
+	started, userID, err := s.Accounts.SignIn(r.Context(), addressOf(r), members[0], members[1])
 	if err != nil && userID != "" {
 		f.add(slog.String("user", userID))
 	}
@@ -83,16 +82,15 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request, f *facts) error 
 
 // guest makes a guest. A body, if there is one, is not read.
 func (s *server) guest(w http.ResponseWriter, r *http.Request, f *facts) error {
-	started, err := s.Accounts.Guest(r.Context(), clientAddress(r))
+	started, err := s.Accounts.Guest(r.Context(), addressOf(r))
 	return f.answerStarted(w, http.StatusCreated, "guest", started, err)
 }
 
 func (s *server) session(w http.ResponseWriter, r *http.Request, f *facts) error {
-	_, c, err := s.accountOf(r, f)
-	if err != nil {
+	if _, err := s.accountOf(r, f); err != nil {
 		return err
 	}
-	session, err := s.Accounts.Session(r.Context(), c)
+	session, err := s.Accounts.Session(r.Context(), credentials(r))
 	if err != nil {
 		return err
 	}
@@ -109,42 +107,35 @@ func (s *server) session(w http.ResponseWriter, r *http.Request, f *facts) error
 }
 
 func (s *server) changePassword(w http.ResponseWriter, r *http.Request, f *facts) error {
-	_, c, err := s.accountOf(r, f)
-	if err != nil {
+	if _, err := s.accountOf(r, f); err != nil {
 		return err
 	}
 	members, err := s.readStrings(w, r, "current", "new")
 	if err != nil {
 		return err
 	}
-	err = s.Accounts.ChangePassword(r.Context(), clientAddress(r), c, members[0], members[1])
+	err = s.Accounts.ChangePassword(r.Context(), addressOf(r), credentials(r), members[0], members[1])
 	return f.answerDone(w, "password_change", err)
 }
 
 func (s *server) signOut(w http.ResponseWriter, r *http.Request, f *facts) error {
-	_, c, err := s.accountOf(r, f)
-	if err != nil {
+	if _, err := s.accountOf(r, f); err != nil {
 		return err
 	}
-	return f.answerDone(w, "sign_out", s.Accounts.SignOut(r.Context(), c))
+	return f.answerDone(w, "sign_out", s.Accounts.SignOut(r.Context(), credentials(r)))
 }
 
 func (s *server) signOutEverywhere(w http.ResponseWriter, r *http.Request, f *facts) error {
-	p, _, err := s.accountOf(r, f)
+	p, err := s.accountOf(r, f)
 	if err != nil {
 		return err
 	}
 	return f.answerDone(w, "sign_out_everywhere", s.Accounts.SignOutEverywhere(r.Context(), p.UserID))
 }
 
-// accountOf is whose session of an account the request has, and the session.
-func (s *server) accountOf(r *http.Request, f *facts) (*identity.Principal, identity.Credentials, error) {
-	c, err := credentials(r)
-	if err != nil {
-		return nil, c, err
-	}
-	p, err := authenticate(r, s.AccountSessions, f)
-	return p, c, err
+// accountOf is whose session of an account the request has.
+func (s *server) accountOf(r *http.Request, f *facts) (*identity.Principal, error) {
+	return authenticate(r, s.AccountSessions, f)
 }
 
 // readStrings reads a small JSON object and returns some of its members, which
@@ -176,17 +167,17 @@ func decodeStrings(body []byte, names ...string) ([]string, error) {
 	return values, nil
 }
 
-// audit notes what became of an event of somebody's account.
-func (f *facts) audit(event string, err error) {
+// became names what became of an event of somebody's account.
+func became(event string, err error) string {
 	if err != nil {
-		event += "_failed"
+		return event + "_failed"
 	}
-	f.add(slog.String("audit", event))
+	return event
 }
 
 // answerStarted answers with a session that began, and notes whose.
 func (f *facts) answerStarted(w http.ResponseWriter, status int, event string, started *identity.StartedSession, err error) error {
-	f.audit(event, err)
+	f.audit(became(event, err))
 	if err != nil {
 		return err
 	}
@@ -204,7 +195,7 @@ func writeStarted(w http.ResponseWriter, status int, started *identity.StartedSe
 
 // answerDone answers where there is nothing to say.
 func (f *facts) answerDone(w http.ResponseWriter, event string, err error) error {
-	f.audit(event, err)
+	f.audit(became(event, err))
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,9 @@ func setup(t *testing.T, change ...func(*api)) *api {
 		Keys: keys, Audience: []string{endpoint}, TTL: time.Hour, Endpoint: endpoint, Now: now,
 	})
 	must(t, err)
-	a.sessions, err = identity.NewSessionJWT(identity.SessionJWTOptions{Key: sessionKey, IsSyncToken: a.issuer.Signed, Now: now})
+	a.sessions, err = identity.NewSessionJWT(identity.SessionJWTOptions{
+		Issuers: []identity.SessionIssuer{{Secret: sessionKey}}, IsSyncToken: a.issuer.Signed, Now: now,
+	})
 	must(t, err)
 
 	a.options = Options{
@@ -191,7 +193,7 @@ func (a *api) session(t *testing.T, ttl time.Duration) string {
 // syncToken returns alice's sync token.
 func (a *api) syncToken(t *testing.T) string {
 	t.Helper()
-	token, err := a.issuer.Issue(alice, nil)
+	token, err := a.issuer.Issue(t.Context(), alice, nil)
 	must(t, err)
 	a.secrets = append(a.secrets, token.JWT)
 	return token.JWT

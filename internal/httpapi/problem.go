@@ -26,6 +26,7 @@ var statuses = map[fault.Code]int{
 	fault.SignUpDisabled:       http.StatusForbidden,
 	fault.GuestsDisabled:       http.StatusForbidden,
 	fault.UserDisabled:         http.StatusForbidden,
+	fault.TokenRefused:         http.StatusForbidden,
 	fault.TokensDisabled:       http.StatusNotFound,
 	fault.NotFound:             http.StatusNotFound,
 	fault.MethodNotAllowed:     http.StatusMethodNotAllowed,

@@ -18,6 +18,10 @@ type facts struct {
 
 func (f *facts) add(attrs ...slog.Attr) { f.attrs = append(f.attrs, attrs...) }
 
+// audit marks the record of a request that gave or took something which lets a
+// user in. Who and with what outcome stands in the record anyway.
+func (f *facts) audit(event string) { f.add(slog.String("audit", event)) }
+
 type factsKey struct{}
 
 // factsOf returns the facts of the request that ctx belongs to. It must come
@@ -44,6 +48,7 @@ func (s *server) log(r *http.Request, status int, took time.Duration, f *facts) 
 		slog.String("route", route),
 		slog.Int("status", status),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
+		slog.String("address", addressOf(r).String()),
 	}, f.attrs...)
 	if f.err != nil {
 		attrs = append(attrs, slog.String("error", f.err.Error()))

@@ -28,7 +28,7 @@ func TestEachRequestHasOneRecord(t *testing.T) {
 		{
 			name: "token",
 			send: func(t *testing.T, a *api) { a.secrets = append(a.secrets, tokenOf(t, a.do(t, "GET", "/token/", nil))) },
-			want: map[string]any{"level": "INFO", "method": "GET", "route": "/token", "status": 200.0, "user": alice},
+			want: map[string]any{"level": "INFO", "method": "GET", "route": "/token", "status": 200.0, "user": alice, "audit": "token"},
 		},
 		{
 			name: "upload",
@@ -66,7 +66,7 @@ func TestEachRequestHasOneRecord(t *testing.T) {
 			},
 			want: map[string]any{
 				"level": "INFO", "method": "GET", "route": "/token", "status": 401.0,
-				"error": "invalid_session: the request has more than one Authorization header",
+				"error": "invalid_session: the request has more than one Authorization header: not recognised",
 			},
 		},
 		{
@@ -121,7 +121,7 @@ func TestEachRequestHasOneRecord(t *testing.T) {
 			if len(records) != 1 {
 				t.Fatalf("%d records:\n%s", len(records), a.written)
 			}
-			tt.want["msg"] = "request"
+			tt.want["msg"], tt.want["address"] = "request", "127.0.0.1"
 			if ms, ok := records[0]["ms"].(float64); !ok || ms < 0 {
 				t.Errorf("took %v ms", records[0]["ms"])
 			}

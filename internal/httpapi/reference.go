@@ -26,7 +26,7 @@ func (s *server) referenceToken(w http.ResponseWriter, r *http.Request, f *facts
 	if s.isDemo(r) {
 		who = s.demoUser
 	}
-	token, err := s.issue(r, f, who)
+	token, err := s.issue(w, r, f, who)
 	if err != nil {
 		return err
 	}
@@ -144,8 +144,12 @@ func decidedResults(up *uploads.Upload, result *uploads.Result) []transactionRes
 	results := make([]transactionResult, len(up.Transactions))
 	for i := range results {
 		results[i].Status = statusSuccess
-		if result.Outcomes != nil && result.Outcomes[i].Rejection != nil {
-			results[i] = fatalError(result.Outcomes[i].Rejection)
+		if result.Outcomes == nil {
+			continue
+		}
+		// What was replayed is in the database.
+		if r := result.Outcomes[i].Rejection; r != nil && r.State != uploads.Replayed {
+			results[i] = fatalError(r)
 		}
 	}
 	return results

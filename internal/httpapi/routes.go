@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,27 +15,13 @@ import (
 	"ferry/internal/uploads"
 )
 
-// credentials takes from a request what says who sent it. Two headers may have
-// been joined with a comma on the way (RFC 9110, section 5.3), which no Bearer
-// token has in it (RFC 6750, section 2.1).
-func credentials(r *http.Request) (identity.Credentials, error) {
-	header := strings.Join(r.Header.Values("Authorization"), ",")
-	if strings.Contains(header, ",") {
-		return identity.Credentials{}, fault.New(fault.InvalidSession, "the request has more than one Authorization header")
-	}
-	scheme, token, _ := strings.Cut(header, " ")
-	if header != "" && !strings.EqualFold(scheme, "Bearer") { // schemes have no case: RFC 9110, section 11.1
-		return identity.Credentials{}, fault.New(fault.InvalidSession, "send the session as Authorization: Bearer <session>")
-	}
-	return identity.Credentials{Bearer: strings.TrimSpace(token)}, nil
+// credentials takes from a request what says who sent it.
+func credentials(r *http.Request) identity.Credentials {
+	return identity.Credentials{Authorization: r.Header.Values("Authorization"), Peer: peer(r), Header: r.Header.Values}
 }
 
 func authenticate(r *http.Request, a identity.Authenticator, f *facts) (*identity.Principal, error) {
-	c, err := credentials(r)
-	if err != nil {
-		return nil, err
-	}
-	p, err := a.Authenticate(r.Context(), c)
+	p, err := a.Authenticate(r.Context(), credentials(r))
 	if err != nil {
 		return nil, err
 	}
@@ -48,25 +35,29 @@ func (s *server) signedIn(r *http.Request, f *facts) (*identity.Principal, error
 }
 
 // issue gives a token to whom who says.
-func (s *server) issue(r *http.Request, f *facts, who func(*http.Request, *facts) (*identity.Principal, error)) (tokens.Token, error) {
+func (s *server) issue(w http.ResponseWriter, r *http.Request, f *facts, who func(*http.Request, *facts) (*identity.Principal, error)) (tokens.Token, error) {
 	if s.Tokens == nil {
 		return tokens.Token{}, fault.New(fault.TokensDisabled,
-			"this server issues no tokens: it has no token key (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
+			"this server issues no tokens: it has no token key (FERRY_TOKEN_KEYS, or FERRY_TOKEN_KID and FERRY_TOKEN_SECRET)")
 	}
 	p, err := who(r, f)
 	if err != nil {
 		return tokens.Token{}, err
 	}
-	token, err := s.Tokens.Issue(p.UserID, p.Claims)
+	if err := s.limitTokens(w, r, p.UserID); err != nil {
+		return tokens.Token{}, err
+	}
+	token, err := s.Tokens.Issue(r.Context(), p.UserID, p.Claims)
 	if err != nil {
 		return tokens.Token{}, fmt.Errorf("issue a sync token: %w", err)
 	}
+	f.audit("token")
 	return token, nil
 }
 
 // token answers what the client SDK's fetchCredentials() returns.
 func (s *server) token(w http.ResponseWriter, r *http.Request, f *facts) error {
-	token, err := s.issue(r, f, s.signedIn)
+	token, err := s.issue(w, r, f, s.signedIn)
 	if err != nil {
 		return err
 	}
@@ -152,13 +143,20 @@ func checkUser(up *uploads.Upload, p *identity.Principal) error {
 }
 
 // jwks publishes the public keys that sync tokens can be verified with.
-func (s *server) jwks(w http.ResponseWriter, _ *http.Request, _ *facts) error {
+func (s *server) jwks(w http.ResponseWriter, r *http.Request, _ *facts) error {
 	keys := []byte(`{"keys":[]}`)
 	if s.Tokens != nil {
 		keys = s.Tokens.JWKS()
 	}
-	w.Header().Set("Content-Type", "application/json")
+	etag := fmt.Sprintf(`"%x"`, sha256.Sum256(keys))
 	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("ETag", etag)
+	// Tags come in a list, and weak ones count (RFC 9110, section 13.1.2).
+	if strings.Contains(r.Header.Get("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/json")
 	_, err := w.Write(keys)
 	return clientGone(err)
 }

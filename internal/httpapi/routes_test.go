@@ -14,6 +14,7 @@ import (
 
 	"ferry/internal/fault"
 	"ferry/internal/identity"
+	"ferry/internal/tokens"
 )
 
 // acceptSyncTokens is FERRY_UPLOAD_ACCEPTS_SYNC_TOKEN.
@@ -63,7 +64,7 @@ func TestTokensDisabled(t *testing.T) {
 	a := setup(t, withoutTokens)
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		got := a.do(t, method, "/token", nil)
-		want := problem(404, "tokens_disabled", "this server issues no tokens: it has no token key (FERRY_TOKEN_KID, FERRY_TOKEN_SECRET)")
+		want := problem(404, "tokens_disabled", "this server issues no tokens: it has no token key (FERRY_TOKEN_KEYS, or FERRY_TOKEN_KID and FERRY_TOKEN_SECRET)")
 		if diff := cmp.Diff(want, decoded(t, got.body)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", method, diff)
 		}
@@ -231,6 +232,51 @@ func TestKeySetIsPublic(t *testing.T) {
 		t.Errorf("answered %d %v: %s", got.status, got.header, got.body)
 	}
 }
+
+func TestKeySetsThatAreKnownAreNotSentAgain(t *testing.T) {
+	t.Parallel()
+	a := setup(t)
+	etag := a.do(t, http.MethodGet, "/api/auth/keys", nil).header.Get("ETag")
+	for _, sent := range []string{etag, "W/" + etag, `"x", ` + etag} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL+"/api/auth/keys", nil)
+		must(t, err)
+		header("If-None-Match", sent)(r)
+		got, err := a.send(r)
+		must(t, err)
+		if got.status != http.StatusNotModified || got.body != "" || got.header.Get("ETag") != etag {
+			t.Errorf("%s is answered %d %v: %s", sent, got.status, got.header, got.body)
+		}
+	}
+	if got := a.do(t, http.MethodGet, "/api/auth/keys", nil, header("If-None-Match", `"x"`)); got.status != http.StatusOK {
+		t.Errorf("another tag is answered %d", got.status)
+	}
+}
+
+// The function for claims may refuse a token, or be out of reach.
+func TestTokensThatTheirSourceOfClaimsRefuses(t *testing.T) {
+	t.Parallel()
+	for _, f := range []*fault.Error{
+		fault.Wrap(errors.New(cause), fault.TokenRefused, "the trial of this team has ended"),
+		fault.Retry(errors.New(cause), 2*time.Second, "try again"),
+	} {
+		a := setup(t, func(a *api) { a.options.Tokens = failingTokens{f} })
+		for _, path := range []string{"/token", "/api/auth/token"} {
+			got := a.do(t, http.MethodGet, path, nil)
+			if diff := cmp.Diff(problem(statuses[f.Code], string(f.Code), f.Detail), decoded(t, got.body)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", path, diff)
+			}
+		}
+	}
+}
+
+// failingTokens issues none.
+type failingTokens struct{ err error }
+
+func (f failingTokens) Issue(context.Context, string, json.RawMessage) (tokens.Token, error) {
+	return tokens.Token{}, f.err
+}
+
+func (failingTokens) JWKS() []byte { return nil }
 
 // The methods that each path has; all others are 405.
 func TestMethods(t *testing.T) {

@@ -12,12 +12,14 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
+	"github.com/go-chi/httprate"
 	"golang.org/x/sync/semaphore"
 
 	"ferry/internal/fault"
@@ -28,7 +30,7 @@ import (
 
 // TokenIssuer issues sync tokens; *tokens.Issuer does.
 type TokenIssuer interface {
-	Issue(userID string, sessionClaims json.RawMessage) (tokens.Token, error)
+	Issue(ctx context.Context, userID string, sessionClaims json.RawMessage) (tokens.Token, error)
 	JWKS() []byte
 }
 
@@ -55,6 +57,9 @@ type Options struct {
 	// Ready returns nil, or a [fault.Error] that says why uploads cannot be
 	// taken right now.
 	Ready func(ctx context.Context) error
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
+	// believed, for limits and logs.
+	TrustedProxies []netip.Prefix
 	// AllowOrigin says which web origins may call the API.
 	AllowOrigin func(origin string) bool
 	// MaxBodyBytes bounds a body after decompression, MaxOperations the
@@ -77,19 +82,24 @@ var openAPI []byte
 // server is the API's state.
 type server struct {
 	Options
-	memory *semaphore.Weighted // bytes of request bodies
+	memory     *semaphore.Weighted // bytes of request bodies
+	tokenLimit *httprate.RateLimiter
 }
 
 // New returns the API as a handler.
 func New(o Options) http.Handler { return newServer(o).routes() }
 
 func newServer(o Options) *server {
-	return &server{Options: o, memory: semaphore.NewWeighted(bodyMemory(o.MaxBodyBytes))}
+	return &server{
+		Options:    o,
+		memory:     semaphore.NewWeighted(bodyMemory(o.MaxBodyBytes)),
+		tokenLimit: newTokenLimit(),
+	}
 }
 
 func (s *server) routes() *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(s.record, middleware.StripSlashes, middleware.GetHead, s.cors())
+	r.Use(s.clientAddress(), s.record, secure, middleware.StripSlashes, middleware.GetHead, s.cors())
 	r.NotFound(s.handle(notFound))
 	r.MethodNotAllowed(s.handle(methodNotAllowed))
 
@@ -117,6 +127,20 @@ func (s *server) routes() *chi.Mux {
 	r.Get(readyPath, s.handle(s.readyz))
 	r.Get("/openapi.yaml", s.handle(serveOpenAPI))
 	return r
+}
+
+// secure sets what keeps a browser from making anything of an answer but what
+// it is: data for a program.
+//
+// Source: OWASP, "REST Security Cheat Sheet", security headers.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // cors lets the web pages of allowed origins call the API. Refused ones are

@@ -76,7 +76,7 @@ func TestAccountSessions(t *testing.T) {
 			IssuedAt: suiteNow.Add(-time.Hour),
 		},
 	} {
-		got, err := accounts.Authenticate(t.Context(), Credentials{Bearer: token})
+		got, err := accounts.Authenticate(t.Context(), bearing(token))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,28 +100,28 @@ func TestAccountSessions(t *testing.T) {
 	for name, c := range refused {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, err := accounts.Authenticate(t.Context(), Credentials{Bearer: c.token})
+			p, err := accounts.Authenticate(t.Context(), bearing(c.token))
 			requireRefusal(t, p, err, c.token, c.detail)
 		})
 	}
 	t.Run("revoked", func(t *testing.T) {
 		t.Parallel()
-		p, err := accounts.denylist.Guard(accounts).Authenticate(t.Context(), Credentials{Bearer: guest})
+		p, err := accounts.denylist.Guard(accounts).Authenticate(t.Context(), bearing(guest))
 		requireRefusal(t, p, err, guest, "signed out: sign in again")
 	})
 	t.Run("in a chain", func(t *testing.T) {
 		t.Parallel()
-		chain := Chain{newSessionJWT(t, SessionJWTOptions{}), accounts}
-		if p, err := chain.Authenticate(t.Context(), Credentials{Bearer: full}); err != nil || p.UserID != "u1" {
+		chain := Chain{newSessionJWT(t, SessionIssuer{}), accounts}
+		if p, err := chain.Authenticate(t.Context(), bearing(full)); err != nil || p.UserID != "u1" {
 			t.Errorf("%+v, %v", p, err)
 		}
-		p, err := chain.Authenticate(t.Context(), Credentials{Bearer: expired})
+		p, err := chain.Authenticate(t.Context(), bearing(expired))
 		requireRefusal(t, p, err, expired, "the session has expired: sign in again")
 	})
 	t.Run("without the store", func(t *testing.T) {
 		t.Parallel()
 		away := accountsAt(&fewSessions{err: errors.New("away")}, list, &now)
-		if _, err := away.Authenticate(t.Context(), Credentials{Bearer: full}); fault.From(err).Code != fault.Unavailable {
+		if _, err := away.Authenticate(t.Context(), bearing(full)); fault.From(err).Code != fault.Unavailable {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -137,7 +137,7 @@ func TestSessionsAreRememberedBriefly(t *testing.T) {
 	accounts := accountsAt(store, list, &now)
 	look := func(step string, looks int32) {
 		t.Helper()
-		_, err := accounts.denylist.Guard(accounts).Authenticate(t.Context(), Credentials{Bearer: token})
+		_, err := accounts.denylist.Guard(accounts).Authenticate(t.Context(), bearing(token))
 		if err != nil {
 			t.Errorf("%s: %v", step, err)
 		}
@@ -156,10 +156,10 @@ func TestSessionsAreRememberedBriefly(t *testing.T) {
 		t.Fatal(err)
 	}
 	look("after a change of the denylist", 4)
-	if err := accounts.SignOut(t.Context(), Credentials{Bearer: token}); err != nil {
+	if err := accounts.SignOut(t.Context(), bearing(token)); err != nil {
 		t.Fatal(err)
 	}
-	p, err := accounts.Authenticate(t.Context(), Credentials{Bearer: token})
+	p, err := accounts.Authenticate(t.Context(), bearing(token))
 	requireRefusal(t, p, err, token, "signed out: sign in again")
 }
 

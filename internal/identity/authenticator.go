@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"ferry/internal/fault"
 )
@@ -15,8 +17,20 @@ const MaxSessionBytes = 16 << 10
 // Credentials are what a request carries to say who sent it, free of HTTP
 // types.
 type Credentials struct {
-	// Bearer is the text after "Authorization: Bearer ", or empty.
-	Bearer string
+	// Authorization has the values of the headers of that name.
+	Authorization []string
+	// Peer is the address of the direct peer, never a forwarded one.
+	Peer netip.Addr
+	// Header returns all values of a header of the request. nil stands for a
+	// request without headers.
+	Header func(name string) []string
+}
+
+func (c Credentials) header(name string) []string {
+	if c.Header == nil {
+		return nil
+	}
+	return c.Header(name)
 }
 
 // Authenticator finds out who is calling. Implementations are safe for
@@ -24,7 +38,8 @@ type Credentials struct {
 type Authenticator interface {
 	// Authenticate returns the caller, or a [fault.Error]: InvalidSession
 	// where the credentials are missing, forged, expired or meant for another
-	// server. Its Detail never repeats a credential.
+	// server; Unavailable where that cannot be told right now. Its Detail never
+	// repeats a credential.
 	Authenticate(ctx context.Context, c Credentials) (*Principal, error)
 }
 
@@ -34,44 +49,62 @@ type Authenticator interface {
 // that is recognised and refused, such as an expired one, has another cause.
 var errNotMine = errors.New("not recognised")
 
+// errNothing is errNotMine where the request has nothing of the kind that this
+// Authenticator looks at.
+var errNothing = fmt.Errorf("%w: nothing to look at", errNotMine)
+
 // notMine refuses credentials that another Authenticator may yet accept.
 func notMine(detail string) *fault.Error {
 	return fault.Wrap(errNotMine, fault.InvalidSession, detail)
 }
 
-// bearer returns the Bearer token, or why there is none to look at.
+// nothing is notMine of an Authenticator that found nothing to look at.
+func nothing(detail string) *fault.Error {
+	return fault.Wrap(errNothing, fault.InvalidSession, detail)
+}
+
+// bearer returns the Bearer token, or why there is none to look at. Two headers
+// may have been joined with a comma on the way (RFC 9110, section 5.3), which no
+// Bearer token has in it (RFC 6750, section 2.1).
 func (c Credentials) bearer() (string, error) {
+	header := strings.Join(c.Authorization, ",")
+	scheme, token, _ := strings.Cut(header, " ")
+	token = strings.TrimSpace(token)
 	switch {
-	case c.Bearer == "":
-		return "", notMine("no session: send the app's own session in the header `Authorization: Bearer <session>`")
-	case len(c.Bearer) > MaxSessionBytes:
+	case strings.Contains(header, ","):
+		return "", notMine("the request has more than one Authorization header")
+	case header != "" && !strings.EqualFold(scheme, "Bearer"): // schemes have no case: RFC 9110, section 11.1
+		return "", notMine("send the session as Authorization: Bearer <session>")
+	case token == "":
+		return "", nothing("no session: send the app's own session in the header `Authorization: Bearer <session>`")
+	case len(token) > MaxSessionBytes:
 		return "", notMine(fmt.Sprintf("the session is over %d bytes", MaxSessionBytes))
 	}
-	return c.Bearer, nil
+	return token, nil
 }
 
 // Chain asks Authenticators in turn. The first that recognises the credentials
 // decides, so that the user of an expired session reads that it has expired,
-// and not what the next one thinks of it. Where none does, the answer is the
-// first one's.
+// and not what the next one thinks of it. Where none does, the answer is that
+// of the first one that found something to look at.
 type Chain []Authenticator
 
 var _ Authenticator = Chain(nil)
 
 // Authenticate implements [Authenticator].
 func (chain Chain) Authenticate(ctx context.Context, c Credentials) (*Principal, error) {
-	var first error
+	var answer error
 	for _, a := range chain {
 		p, err := a.Authenticate(ctx, c)
 		if err == nil || !errors.Is(err, errNotMine) {
 			return p, err
 		}
-		if first == nil {
-			first = err
+		if answer == nil || (errors.Is(answer, errNothing) && !errors.Is(err, errNothing)) {
+			answer = err
 		}
 	}
-	if first == nil {
+	if answer == nil {
 		return nil, fault.New(fault.InvalidSession, "this server is not set up to accept any session")
 	}
-	return nil, first
+	return nil, answer
 }

@@ -30,7 +30,7 @@ func syncTokenFor(claims string) SyncToken {
 func TestSyncToken(t *testing.T) {
 	t.Parallel()
 	const claims = `{"sub":"u1","org":9007199254740993,"iat":1767323045}`
-	p, err := syncTokenFor(claims).Authenticate(t.Context(), Credentials{Bearer: "sync"})
+	p, err := syncTokenFor(claims).Authenticate(t.Context(), bearing("sync"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestSyncToken(t *testing.T) {
 	for _, c := range refused {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := syncTokenFor(c.claims).Authenticate(t.Context(), Credentials{Bearer: c.token})
+			p, err := syncTokenFor(c.claims).Authenticate(t.Context(), bearing(c.token))
 			requireRefusal(t, p, err, c.token, c.detail)
 		})
 	}
@@ -63,7 +63,7 @@ func (unavailable) Authenticate(context.Context, Credentials) (*Principal, error
 
 func TestChainLetsTheFirstThatRecognisesDecide(t *testing.T) {
 	t.Parallel()
-	chain := Chain{newSessionJWT(t, SessionJWTOptions{}), syncTokenFor(`{"sub":"from-sync-token"}`)}
+	chain := Chain{newSessionJWT(t, SessionIssuer{}), syncTokenFor(`{"sub":"from-sync-token"}`)}
 	sign := func(now time.Time) string {
 		session, err := SignSession(testKey, "from-session", "", "", now, time.Hour)
 		if err != nil {
@@ -79,7 +79,7 @@ func TestChainLetsTheFirstThatRecognisesDecide(t *testing.T) {
 	for _, c := range accepted {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := chain.Authenticate(t.Context(), Credentials{Bearer: c.token})
+			p, err := chain.Authenticate(t.Context(), bearing(c.token))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,19 +98,21 @@ func TestChainLetsTheFirstThatRecognisesDecide(t *testing.T) {
 		{"recognised by the first", chain, sign(suiteNow.Add(-3 * time.Hour)), "the session has expired (exp): sign in again"},
 		{"recognised by the second", chain, "expired", "the sync token has expired"},
 		{"recognised by none", chain, "x", "the session is not a signed JWT (header.payload.signature)"},
+		{"of a kind that the first does not look at", Chain{TrustedHeader{Name: "X-User"}, chain[0]}, "x", "the session is not a signed JWT (header.payload.signature)"},
+		{"nothing to look at", Chain{TrustedHeader{Name: "X-User"}, chain[0]}, "", "no session: the authenticating proxy named no user"},
 		{"nobody asked", nil, "x", "this server is not set up to accept any session"},
 	}
 	for _, c := range refused {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := c.chain.Authenticate(t.Context(), Credentials{Bearer: c.token})
+			p, err := c.chain.Authenticate(t.Context(), bearing(c.token))
 			requireRefusal(t, p, err, c.token, c.detail)
 		})
 	}
 
 	t.Run("a failure is not taken for a refusal", func(t *testing.T) {
 		t.Parallel()
-		_, err := Chain{unavailable{}, syncTokenFor(`{"sub":"u1"}`)}.Authenticate(t.Context(), Credentials{Bearer: "sync"})
+		_, err := Chain{unavailable{}, syncTokenFor(`{"sub":"u1"}`)}.Authenticate(t.Context(), bearing("sync"))
 		if got := fault.From(err).Code; got != fault.Unavailable {
 			t.Errorf("code %s, want %s", got, fault.Unavailable)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,8 +22,6 @@ type claimSet struct {
 	payload []byte
 
 	iss, aud, exp, nbf, iat, sub jsontext.Value
-	// user holds the claim that names the user, or what its path starts with.
-	user jsontext.Value
 
 	// open is the offset after the opening brace, subEnd the one after the
 	// value of `sub`.
@@ -35,7 +34,7 @@ var errNotClaims = errors.New("is not one JSON object in UTF-8 in which no name 
 
 // readClaims reads a payload strictly (RFC 7493): where a name stands twice,
 // two readers could take it for two different users.
-func readClaims(payload []byte, userClaim string) (*claimSet, error) {
+func readClaims(payload []byte) (*claimSet, error) {
 	// A bytes.Buffer is read in place.
 	d := jsontext.NewDecoder(bytes.NewBuffer(payload))
 	if open, err := d.ReadToken(); err != nil || open.Kind() != '{' {
@@ -55,7 +54,7 @@ func readClaims(payload []byte, userClaim string) (*claimSet, error) {
 		}
 		// What ReadValue returns lives until the next read; the payload stays.
 		end := int(d.InputOffset())
-		c.keep(claim, userClaim, payload[end-len(value):end], end)
+		c.keep(claim, payload[end-len(value):end], end)
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, errNotClaims
@@ -67,7 +66,7 @@ func readClaims(payload []byte, userClaim string) (*claimSet, error) {
 }
 
 // keep takes note of one top-level claim whose value ends at offset end.
-func (c *claimSet) keep(name, userClaim string, value jsontext.Value, end int) {
+func (c *claimSet) keep(name string, value jsontext.Value, end int) {
 	switch name {
 	case "iss":
 		c.iss = value
@@ -82,20 +81,14 @@ func (c *claimSet) keep(name, userClaim string, value jsontext.Value, end int) {
 	case "sub":
 		c.sub, c.subEnd = value, end
 	}
-	if name == userClaim {
-		c.user = value
-	}
 }
 
 // principal is the user whom the claims name at path, a claim and, under it,
-// members of nested objects.
-func (c *claimSet) principal(path []string) (*Principal, error) {
-	value := c.user
-	for _, name := range path[1:] {
-		value = member(value, name)
-	}
-	id, err := userID(value)
+// members of nested objects. Their id has prefix in front of what stands there.
+func (c *claimSet) principal(path []string, prefix string) (*Principal, error) {
+	id, err := userID(c.at(path))
 	if err == nil {
+		id = prefix + id
 		err = CheckUserID(id)
 	}
 	if err != nil {
@@ -104,14 +97,24 @@ func (c *claimSet) principal(path []string) (*Principal, error) {
 	return &Principal{UserID: id, Claims: c.withSub(id), IssuedAt: c.issuedAt()}, nil
 }
 
-// issuedAt is `iat`, or zero where there is none, or none that a session can
-// have.
-func (c *claimSet) issuedAt() time.Time {
-	iat, err := seconds("iat", c.iat)
-	if err != nil || iat <= 0 || iat > 1<<40 {
-		return time.Time{}
+// at is the claim at path, or nil.
+func (c *claimSet) at(path []string) jsontext.Value {
+	if len(path) == 1 && path[0] == "sub" {
+		return c.sub
 	}
-	return time.UnixMicro(int64(iat * 1e6)).UTC()
+	value := jsontext.Value(c.payload)
+	for _, name := range path {
+		value = member(value, name)
+	}
+	return value
+}
+
+// issuedAt is `iat`, or the zero time where there is none.
+func (c *claimSet) issuedAt() time.Time {
+	if iat, err := seconds("iat", c.iat); err == nil && math.Abs(iat) < maxSeconds {
+		return time.UnixMicro(int64(iat * 1e6)).UTC()
+	}
+	return time.Time{}
 }
 
 // withSub is the payload with `sub` set to id, and all else as it stands.
@@ -160,6 +163,9 @@ func text(value jsontext.Value) (string, bool) {
 	b, err := jsontext.AppendUnquote(nil, []byte(value))
 	return string(b), err == nil
 }
+
+// maxSeconds is more than any date has, and fits into an int64 of microseconds.
+const maxSeconds = 1e12
 
 // seconds reads a NumericDate: seconds since 1970 in UTC, a fraction allowed
 // (RFC 7519, section 2). As a float64 any real date is exact to a microsecond,

@@ -22,8 +22,12 @@ type expectations struct {
 
 // scheme is a way of signing session JWTs, as the conformance suite needs it.
 type scheme struct {
-	// alg is the header's `alg`.
-	alg string
+	// alg and kid are the header's; kid is empty where the key has no name.
+	alg, kid string
+	// accepts are the algorithms that the authenticator says it accepts.
+	accepts string
+	// otherKey is what is said of a signature that does not verify.
+	otherKey string
 	// authenticator trusts what sign signs, at suiteNow.
 	authenticator func(t *testing.T, e expectations) Authenticator
 	// sign returns a token of this header and payload, whatever they say.
@@ -32,7 +36,17 @@ type scheme struct {
 	signOther func(header, payload string) string
 }
 
-func (s scheme) header() string { return fmt.Sprintf(`{"alg":%q,"typ":"JWT"}`, s.alg) }
+func (s scheme) header() string {
+	if s.kid == "" {
+		return fmt.Sprintf(`{"alg":%q,"typ":"JWT"}`, s.alg)
+	}
+	return fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"JWT"}`, s.alg, s.kid)
+}
+
+// bearing are the credentials of a request with a Bearer token.
+func bearing(token string) Credentials {
+	return Credentials{Authorization: []string{"Bearer " + token}}
+}
 
 // at is a NumericDate some seconds from suiteNow.
 func at(seconds int64) string { return fmt.Sprint(suiteNow.Unix() + seconds) }
@@ -76,7 +90,7 @@ func testAccepts(t *testing.T, s scheme) {
 		{name: "expired 59 s ago", payload: `{"sub":"u1","exp":` + at(-59) + `}`, user: "u1"},
 		{name: "a fraction of a second in exp", payload: `{"sub":"u1","exp":` + at(-60) + `.5}`, user: "u1"},
 		{name: "not valid for another 60 s", payload: `{"sub":"u1",` + exp + `,"nbf":` + at(60) + `,"iat":` + at(60) + `}`, user: "u1", issuedAt: suiteNow.Add(time.Minute)},
-		{name: "a fraction of a second in iat", payload: `{"sub":"u1",` + exp + `,"iat":` + at(-1) + `.5}`, user: "u1", issuedAt: suiteNow.Add(-time.Second / 2)},
+		{name: "a fraction of a second in iat", payload: `{"sub":"u1",` + exp + `,"iat":` + at(-1) + `.25}`, user: "u1", issuedAt: suiteNow.Add(-750 * time.Millisecond)},
 		{name: "issued before the ages", payload: `{"sub":"u1",` + exp + `,"iat":-1e300}`, user: "u1"},
 		{name: "issuer and audience as configured", expectations: both, payload: `{"sub":"u1","iss":"https://auth.example","aud":"app",` + exp + `}`, user: "u1"},
 		{name: "the audience in a list", expectations: both, payload: `{"sub":"u1","iss":"https://auth.example","aud":["x","app"],` + exp + `}`, user: "u1"},
@@ -115,8 +129,9 @@ func testAccepts(t *testing.T, s scheme) {
 			if c.claims == "" {
 				want.Claims = json.RawMessage(c.payload)
 			}
+			want.IssuedAt = c.issuedAt
 			got, err := s.authenticator(t, c.expectations).
-				Authenticate(t.Context(), Credentials{Bearer: s.sign(s.header(), c.payload)})
+				Authenticate(t.Context(), bearing(s.sign(s.header(), c.payload)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -196,34 +211,38 @@ func testRefusesClaims(t *testing.T, s scheme) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			token := s.sign(s.header(), c.payload)
-			p, err := s.authenticator(t, c.expectations).Authenticate(t.Context(), Credentials{Bearer: token})
+			p, err := s.authenticator(t, c.expectations).Authenticate(t.Context(), bearing(token))
 			requireRefusal(t, p, err, token, c.detail)
 		})
 	}
 }
 
+// unsignedPart is a token without its signature.
+func unsignedPart(token string) string { return token[:strings.LastIndex(token, ".")] }
+
 func testRefusesTokens(t *testing.T, s scheme) {
 	payload := `{"sub":"u1","exp":` + at(600) + `}`
 	good := s.sign(s.header(), payload)
-	unsigned := good[:strings.LastIndex(good, ".")]
+	unsigned := unsignedPart(good)
 	withHeader := func(members string) string {
 		return s.sign(fmt.Sprintf(`{"alg":%q,%s}`, s.alg, members), payload)
 	}
 	const (
 		notJWT    = "the session is not a signed JWT (header.payload.signature)"
-		otherKey  = "the session's signature does not verify: it was signed with a different key than this server's session secret, or it was altered"
 		extension = "the session's header has %q, which this server does not support"
 	)
+	otherKey := s.otherKey
 	cases := []struct{ name, token, detail string }{
 		{"none", "", "no session: send the app's own session in the header `Authorization: Bearer <session>`"},
 		{"wrong key", s.signOther(s.header(), payload), otherKey},
-		{"another payload under the signature", s.sign(s.header(), `{"sub":"u2"}`+payload[12:])[:len(unsigned)] + good[len(unsigned):], otherKey},
+		{"another payload under the signature", unsignedPart(s.sign(s.header(), strings.Replace(payload, "u1", "u2", 1))) + good[len(unsigned):], otherKey},
 		{"signature cut off", unsigned + ".", otherKey},
 		{"half a signature", good[:len(good)-20], otherKey},
-		{"alg none", s.sign(`{"alg":"none"}`, payload), "the session is signed with alg none, but this server verifies HS256 with a shared secret"},
-		{"alg None", s.sign(`{"alg":"None"}`, payload), "the session is signed with an unknown alg, but this server verifies HS256 with a shared secret"},
-		{"unknown alg", s.sign(`{"alg":"<script>"}`, payload), "the session is signed with an unknown alg, but this server verifies HS256 with a shared secret"},
-		{"no alg", s.sign(`{}`, payload), "the session is signed with no alg, but this server verifies HS256 with a shared secret"},
+		{"a signature of another length", good + "AAAA", otherKey},
+		{"alg none", s.sign(`{"alg":"none"}`, payload), "the session is signed with alg none, but this server accepts " + s.accepts},
+		{"alg None", s.sign(`{"alg":"None"}`, payload), "the session is signed with an unknown alg, but this server accepts " + s.accepts},
+		{"unknown alg", s.sign(`{"alg":"<script>"}`, payload), "the session is signed with an unknown alg, but this server accepts " + s.accepts},
+		{"no alg", s.sign(`{}`, payload), "the session is signed with no alg, but this server accepts " + s.accepts},
 		{"alg twice", s.sign(fmt.Sprintf(`{"alg":"none","alg":%q}`, s.alg), payload), notJWT},
 		{"crit", withHeader(`"crit":["exp"]`), fmt.Sprintf(extension, "crit")},
 		{"crit b64", withHeader(`"b64":false,"crit":["b64"]`), fmt.Sprintf(extension, "crit")},
@@ -234,16 +253,16 @@ func testRefusesTokens(t *testing.T, s scheme) {
 		{"two parts", unsigned, notJWT},
 		{"four parts", good + ".e30", notJWT},
 		{"five parts", good + ".e30.e30", "the session is an encrypted JWT (JWE): send a signed one"},
-		{"JSON serialisation", `{"payload":"e30","signatures":[]}`, notJWT},
+		{"JSON serialisation", `{"payload":"e30"}`, notJWT},
 		{"not base64url", "a+b/." + good, notJWT},
 		{"garbage", "\x00\xff garbage", notJWT},
-		{"only dots", "..", "the session is signed with no alg, but this server verifies HS256 with a shared secret"},
+		{"only dots", "..", "the session is signed with no alg, but this server accepts " + s.accepts},
 		{"over 16 KiB", s.sign(s.header(), payload+strings.Repeat(" ", MaxSessionBytes)), "the session is over 16384 bytes"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := s.authenticator(t, expectations{}).Authenticate(t.Context(), Credentials{Bearer: c.token})
+			p, err := s.authenticator(t, expectations{}).Authenticate(t.Context(), bearing(c.token))
 			requireRefusal(t, p, err, c.token, c.detail)
 		})
 	}

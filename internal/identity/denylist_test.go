@@ -111,7 +111,7 @@ func TestGuardChecksWhomTheOtherFound(t *testing.T) {
 	t.Parallel()
 	store := &sharedList{}
 	store.set("1", map[string]Denied{"u1": {SessionsBefore: suiteNow}})
-	sessions := newSessionJWT(t, SessionJWTOptions{})
+	sessions := newSessionJWT(t, SessionIssuer{})
 	guard := newDenylist(store).Guard(Chain{sessions, syncTokenFor(`{"sub":"u1","iat":` + at(-1) + `}`)})
 	cases := []struct{ name, token, detail string }{
 		{"a session from before", signHS256(testKey)(`{"alg":"HS256"}`, `{"sub":"u1","iat":`+at(-1)+`,"exp":`+at(600)+`}`), "signed out: sign in again"},
@@ -119,11 +119,11 @@ func TestGuardChecksWhomTheOtherFound(t *testing.T) {
 		{"what is no session", "x", "the session is not a signed JWT (header.payload.signature)"},
 	}
 	for _, c := range cases {
-		p, err := guard.Authenticate(t.Context(), Credentials{Bearer: c.token})
+		p, err := guard.Authenticate(t.Context(), bearing(c.token))
 		requireRefusal(t, p, err, c.token, c.detail)
 	}
 	for _, payload := range []string{`{"sub":"u1","iat":` + at(0) + `,"exp":` + at(600) + `}`, `{"sub":"u2","exp":` + at(600) + `}`} {
-		if _, err := guard.Authenticate(t.Context(), Credentials{Bearer: signHS256(testKey)(`{"alg":"HS256"}`, payload)}); err != nil {
+		if _, err := guard.Authenticate(t.Context(), bearing(signHS256(testKey)(`{"alg":"HS256"}`, payload))); err != nil {
 			t.Errorf("%s: %v", payload, err)
 		}
 	}

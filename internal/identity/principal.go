@@ -27,8 +27,8 @@ type Principal struct {
 	// name twice) whose `sub` is always UserID. Numbers stand as the session
 	// spelled them. They become Postgres' request.jwt.claims.
 	Claims json.RawMessage
-	// IssuedAt is when the session began. Zero: unknown, which counts as before
-	// any revocation of the user's sessions.
+	// IssuedAt is when the session was issued. Zero: not known, which counts as
+	// before any revocation of the user's sessions.
 	IssuedAt time.Time
 }
 

@@ -1,157 +1,166 @@
 package identity
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"ferry/internal/fault"
 )
 
-const (
-	// clockSkew is how far the clocks of ferry and of the issuer may differ,
-	// in seconds; the PowerSync Service allows as much.
-	clockSkew = 60
-
-	// minKeyBytes is the least length of an HS256 key (RFC 7518, section 3.2).
-	minKeyBytes = 32
-)
-
 // SessionJWTOptions say which session JWTs are accepted.
 type SessionJWTOptions struct {
-	// Key is the HS256 secret shared with the sessions' issuer, at least 32
-	// bytes.
-	Key []byte
-	// Issuer and Audience, where not empty, must be the session's `iss` and
-	// one of its `aud`.
-	Issuer, Audience string
-	// UserClaim names the claim that holds the user id, `sub` by default. Dots
-	// lead into nested objects, as in app_metadata.uid, except where the name
-	// is a URL, which names one claim, as namespaced claims do. It must not be
-	// a claim that users may edit, such as anything in Supabase's
-	// user_metadata.
-	UserClaim string
-	// IsSyncToken tells whether a token that was refused is one that ferry
-	// issues for the PowerSync Service, expired or not: a usual mix-up, which
-	// then gets its own explanation. May be nil.
+	// Issuers are those whose sessions are accepted. At least one.
+	Issuers []SessionIssuer
+	// IsSyncToken tells whether a token is one that ferry issues for the
+	// PowerSync Service, expired or not: a usual mix-up, which gets its own
+	// explanation. Such a token is no session, whoever's keys verify it. May
+	// be nil.
 	IsSyncToken func(token string) bool
+	// Log may be nil.
+	Log *slog.Logger
 	// Now is the clock. Required.
 	Now func() time.Time
 }
 
-// SessionJWT accepts the app's own session JWTs that are signed with a shared
-// HS256 secret.
+// SessionJWT accepts the app's own session JWTs.
 type SessionJWT struct {
-	key              []byte
-	issuer, audience string
-	userClaim        []string
-	isSyncToken      func(token string) bool
-	now              func() time.Time
+	issuers     []*sessionIssuer
+	algorithms  []jose.SignatureAlgorithm // of all issuers
+	isSyncToken func(token string) bool
+	now         func() time.Time
 }
 
 var _ Authenticator = (*SessionJWT)(nil)
 
 // NewSessionJWT returns an Authenticator for session JWTs, or an error where
-// the key is under 32 bytes, the user claim has an empty part, or there is no
-// clock.
+// nothing could verify an issuer's sessions, a secret is under 32 bytes, an
+// algorithm has no key, a user claim has an empty part, or there is no clock.
 func NewSessionJWT(o SessionJWTOptions) (*SessionJWT, error) {
-	if len(o.Key) < minKeyBytes {
-		return nil, fmt.Errorf("session secret has %d bytes, HS256 needs at least %d: choose a longer one where the sessions are signed", len(o.Key), minKeyBytes)
-	}
 	if o.Now == nil {
 		return nil, errors.New("session verification needs a clock")
 	}
-	path, err := claimPath(o.UserClaim)
-	if err != nil {
-		return nil, err
+	if len(o.Issuers) == 0 {
+		return nil, errors.New("session verification needs an issuer")
 	}
-	s := &SessionJWT{
-		key:         bytes.Clone(o.Key),
-		issuer:      o.Issuer,
-		audience:    o.Audience,
-		userClaim:   path,
-		isSyncToken: o.IsSyncToken,
-		now:         o.Now,
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &SessionJWT{isSyncToken: o.IsSyncToken, now: o.Now}
+	for _, issuer := range o.Issuers {
+		ready, err := newSessionIssuer(issuer, o.Log)
+		if err != nil {
+			return nil, err
+		}
+		s.issuers = append(s.issuers, ready)
+		s.algorithms = append(s.algorithms, ready.algorithms...)
 	}
 	return s, nil
 }
 
-// claimPath splits the name of the user claim at its dots.
-func claimPath(name string) ([]string, error) {
-	if name == "" {
-		return []string{"sub"}, nil
-	}
-	if strings.Contains(name, "://") {
-		return []string{name}, nil
-	}
-	path := strings.Split(name, ".")
-	for _, part := range path {
-		if part == "" {
-			return nil, fmt.Errorf("user claim %q has an empty part: write it like sub or app_metadata.uid", name)
+// Run keeps the public keys of all issuers fresh until ctx ends.
+func (s *SessionJWT) Run(ctx context.Context) {
+	var group sync.WaitGroup
+	for _, issuer := range s.issuers {
+		if issuer.Keys != nil {
+			group.Go(func() { issuer.Keys.Run(ctx) })
 		}
 	}
-	return path, nil
+	group.Wait()
 }
 
 // Authenticate implements [Authenticator]. It runs on every upload and token
-// call, and reads the payload once.
-func (s *SessionJWT) Authenticate(_ context.Context, c Credentials) (*Principal, error) {
+// call. What a session says before it is verified only chooses by whose keys
+// and rules that is done.
+func (s *SessionJWT) Authenticate(ctx context.Context, c Credentials) (*Principal, error) {
 	token, err := c.bearer()
 	if err != nil {
 		return nil, err
 	}
-	payload, err := s.verify(token)
-	if err != nil {
-		return nil, s.refuseUnverified(token, err)
+	session, err := s.read(token)
+	if err == nil {
+		err = s.checkKind(token)
 	}
-	p, err := s.principal(payload)
 	if err != nil {
-		return nil, fault.New(fault.InvalidSession, "%v", err)
+		return nil, s.refuse(token, err)
 	}
-	return p, nil
+	var refusal error
+	for _, issuer := range s.issuersOf(session.claims) {
+		p, err := issuer.accept(ctx, session, s.now())
+		if err == nil {
+			return p, nil
+		}
+		// Where several could have issued it, the one whose key fits knows best.
+		if refusal == nil || !errors.Is(err, errNotMine) {
+			refusal = err
+		}
+	}
+	if refusal == nil {
+		refusal = notMine("the session is from another issuer (iss) than this server accepts")
+	}
+	return nil, refusal
 }
 
-// refuseUnverified explains why a token is not one of the sessions' issuer.
-func (s *SessionJWT) refuseUnverified(token string, err error) *fault.Error {
+// session is a session JWT that was read, and not yet verified.
+type session struct {
+	jws       *jose.JSONWebSignature
+	algorithm jose.SignatureAlgorithm
+	keyID     string
+	claims    *claimSet
+}
+
+// read takes a token apart. Its errors are for the client: go-jose's own may
+// quote the token's header.
+func (s *SessionJWT) read(token string) (*session, error) {
+	jws, err := jose.ParseSignedCompact(token, s.algorithms)
+	if err != nil {
+		return nil, s.unreadable(token, err)
+	}
+	header := jws.Signatures[0].Header
+	// go-jose knows `b64` and would honour it; `zip` is of no meaning in a JWS.
+	// A session needs no extension (RFC 7515, section 4.1.11; RFC 7797).
+	for _, name := range []jose.HeaderKey{"crit", "b64", "zip"} {
+		if _, found := header.ExtraHeaders[name]; found {
+			return nil, fmt.Errorf("the session's header has %q, which this server does not support", name)
+		}
+	}
+	claims, err := readClaims(jws.UnsafePayloadWithoutVerification())
+	if err != nil {
+		return nil, fmt.Errorf("the session's payload %w", err)
+	}
+	return &session{jws, jose.SignatureAlgorithm(header.Algorithm), header.KeyID, claims}, nil
+}
+
+// errSyncToken is a usual mix-up.
+var errSyncToken = errors.New("this is a sync token for the PowerSync Service; send the app's own session")
+
+// checkKind refuses a sync token, also where an issuer's keys are ferry's own.
+func (s *SessionJWT) checkKind(token string) error {
 	if s.isSyncToken != nil && s.isSyncToken(token) {
-		return notMine("this is a sync token for the PowerSync Service; send the app's own session")
+		return errSyncToken
+	}
+	return nil
+}
+
+// refuse explains why a token is not one of these sessions.
+func (s *SessionJWT) refuse(token string, err error) *fault.Error {
+	if kind := s.checkKind(token); kind != nil {
+		err = kind
 	}
 	return notMine(err.Error())
 }
 
-// verify returns the payload of a token that is signed with the session key.
-// go-jose takes some microseconds more than HMAC and base64 alone would, which
-// a request does not notice, and has had more eyes on it.
-// Its errors are for the client: go-jose's own may quote the token's header.
-func (s *SessionJWT) verify(token string) ([]byte, error) {
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.HS256})
-	if err != nil {
-		return nil, unreadable(token, err)
-	}
-	// go-jose knows `b64` and would honour it; `zip` is of no meaning in a JWS.
-	// A session needs no extension (RFC 7515, section 4.1.11; RFC 7797).
-	for _, name := range []jose.HeaderKey{"crit", "b64", "zip"} {
-		if _, found := jws.Signatures[0].Header.ExtraHeaders[name]; found {
-			return nil, fmt.Errorf("the session's header has %q, which this server does not support", name)
-		}
-	}
-	payload, err := jws.Verify(s.key)
-	if err != nil {
-		return nil, errors.New("the session's signature does not verify: it was signed with a different key than this server's session secret, or it was altered")
-	}
-	return payload, nil
-}
-
 // unreadable says in words why go-jose could not read a token.
-func unreadable(token string, err error) error {
+func (s *SessionJWT) unreadable(token string, err error) error {
 	if alg, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
-		return fmt.Errorf("the session is signed with %s, but this server verifies HS256 with a shared secret", algorithmName(alg.Got))
+		return unacceptable(alg.Got, s.algorithms)
 	}
 	if strings.Count(token, ".") == 4 {
 		return errors.New("the session is an encrypted JWT (JWE): send a signed one")
@@ -159,11 +168,21 @@ func unreadable(token string, err error) error {
 	return errors.New("the session is not a signed JWT (header.payload.signature)")
 }
 
+func unacceptable(algorithm jose.SignatureAlgorithm, accepted []jose.SignatureAlgorithm) error {
+	names := make([]string, 0, len(accepted))
+	for _, a := range accepted {
+		if !slices.Contains(names, string(a)) {
+			names = append(names, string(a))
+		}
+	}
+	return fmt.Errorf("the session is signed with %s, but this server accepts %s", algorithmName(algorithm), strings.Join(names, ", "))
+}
+
 // algorithmName repeats the name of a registered algorithm (RFC 7518, section
 // 3.1), and no other text of a token.
 func algorithmName(alg jose.SignatureAlgorithm) string {
 	switch alg {
-	case jose.HS384, jose.HS512, jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+	case jose.HS256, jose.HS384, jose.HS512, jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
 		jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, "none":
 		return "alg " + string(alg)
 	case "":
@@ -172,59 +191,14 @@ func algorithmName(alg jose.SignatureAlgorithm) string {
 	return "an unknown alg"
 }
 
-// principal judges the claims of a verified session. Its errors are for the
-// client.
-func (s *SessionJWT) principal(payload []byte) (*Principal, error) {
-	claims, err := readClaims(payload, s.userClaim[0])
-	if err != nil {
-		return nil, fmt.Errorf("the session's payload %w", err)
+// issuersOf lists those who may have issued a session, by its `iss`.
+func (s *SessionJWT) issuersOf(c *claimSet) []*sessionIssuer {
+	iss, _ := text(c.iss)
+	var list []*sessionIssuer
+	for _, issuer := range s.issuers {
+		if issuer.Issuer == "" || issuer.Issuer == iss {
+			list = append(list, issuer)
+		}
 	}
-	if err := s.checkTimes(claims); err != nil {
-		return nil, err
-	}
-	if iss, _ := text(claims.iss); s.issuer != "" && iss != s.issuer {
-		return nil, errors.New("the session is from another issuer (iss) than this server accepts")
-	}
-	if s.audience != "" && !names(claims.aud, s.audience) {
-		return nil, errors.New("the session is for another audience (aud) than this server's")
-	}
-	p, err := claims.principal(s.userClaim)
-	if err != nil {
-		return nil, fmt.Errorf("the session names no user: %w", err)
-	}
-	return p, nil
-}
-
-// checkTimes holds `exp`, which is required, `nbf` and `iat` against the clock.
-func (s *SessionJWT) checkTimes(c *claimSet) error {
-	now := float64(s.now().UnixMicro()) / 1e6
-	if c.exp == nil {
-		return errors.New("the session has no expiry (exp)")
-	}
-	exp, err := seconds("exp", c.exp)
-	if err != nil {
-		return err
-	}
-	if now >= exp+clockSkew {
-		return errors.New("the session has expired (exp): sign in again")
-	}
-	if err := notAfter(now, "nbf", c.nbf, "is not valid yet"); err != nil {
-		return err
-	}
-	return notAfter(now, "iat", c.iat, "was issued in the future")
-}
-
-// notAfter refuses a date, where there is one, that is yet to come.
-func notAfter(now float64, claim string, value jsontext.Value, problem string) error {
-	if value == nil {
-		return nil
-	}
-	date, err := seconds(claim, value)
-	if err != nil {
-		return err
-	}
-	if date > now+clockSkew {
-		return fmt.Errorf("the session %s (%s): do the clocks of its issuer and of this server agree?", problem, claim)
-	}
-	return nil
+	return list
 }

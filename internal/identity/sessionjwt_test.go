@@ -30,23 +30,30 @@ func signHS256(key []byte) func(header, payload string) string {
 	}
 }
 
-func newSessionJWT(t testing.TB, o SessionJWTOptions) *SessionJWT {
+// newSessionJWT accepts sessions that testKey signed, besides what o says.
+func newSessionJWT(t testing.TB, o SessionIssuer) *SessionJWT {
 	t.Helper()
-	o.Key = testKey
-	o.Now = func() time.Time { return suiteNow }
-	s, err := NewSessionJWT(o)
+	o.Secret = testKey
+	return newSessionJWTOf(t, o)
+}
+
+func newSessionJWTOf(t testing.TB, issuers ...SessionIssuer) *SessionJWT {
+	t.Helper()
+	s, err := NewSessionJWT(SessionJWTOptions{Issuers: issuers, Now: func() time.Time { return suiteNow }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
+const otherSecret = "the session's signature does not verify: it was signed with a different key than this server's session secret, or it was altered"
+
 func TestSessionJWTConforms(t *testing.T) {
 	t.Parallel()
 	testConformance(t, scheme{
-		alg: "HS256",
+		alg: "HS256", accepts: "HS256", otherKey: otherSecret,
 		authenticator: func(t *testing.T, e expectations) Authenticator {
-			return newSessionJWT(t, SessionJWTOptions{Issuer: e.issuer, Audience: e.audience, UserClaim: e.userClaim})
+			return newSessionJWT(t, SessionIssuer{Issuer: e.issuer, Audience: e.audience, UserClaim: e.userClaim})
 		},
 		sign:      signHS256(testKey),
 		signOther: signHS256(otherKey),
@@ -62,21 +69,21 @@ func TestSessionJWTIsNotConfusedByTheAlgorithm(t *testing.T) {
 	cases := []struct{ name, token, detail string }{
 		{
 			"HS256 with a public key", signHS256([]byte(publicKey))(`{"alg":"HS256"}`, payload),
-			"the session's signature does not verify: it was signed with a different key than this server's session secret, or it was altered",
+			otherSecret,
 		},
 		{
 			"RS256 over the right HMAC", signHS256(testKey)(`{"alg":"RS256"}`, payload),
-			"the session is signed with alg RS256, but this server verifies HS256 with a shared secret",
+			"the session is signed with alg RS256, but this server accepts HS256",
 		},
 		{
 			"HS512 over the right HMAC", signHS256(testKey)(`{"alg":"HS512"}`, payload),
-			"the session is signed with alg HS512, but this server verifies HS256 with a shared secret",
+			"the session is signed with alg HS512, but this server accepts HS256",
 		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := newSessionJWT(t, SessionJWTOptions{}).Authenticate(t.Context(), Credentials{Bearer: c.token})
+			p, err := newSessionJWT(t, SessionIssuer{}).Authenticate(t.Context(), bearing(c.token))
 			requireRefusal(t, p, err, c.token, c.detail)
 		})
 	}
@@ -87,47 +94,41 @@ func TestSessionJWTNamesASyncToken(t *testing.T) {
 	payload := `{"sub":"u1","exp":` + at(600) + `}`
 	syncToken := signHS256(otherKey)(`{"alg":"HS256","kid":"k1"}`, payload)
 	edSyncToken := signHS256(otherKey)(`{"alg":"EdDSA","kid":"k1"}`, payload)
-	asked := make(chan string, 1)
-	s := newSessionJWT(t, SessionJWTOptions{IsSyncToken: func(token string) bool {
-		asked <- token
-		return token == syncToken || token == edSyncToken
-	}})
-
-	for _, token := range []string{syncToken, edSyncToken} {
-		p, err := s.Authenticate(t.Context(), Credentials{Bearer: token})
-		requireRefusal(t, p, err, token, "this is a sync token for the PowerSync Service; send the app's own session")
-		if got := <-asked; got != token {
-			t.Errorf("asked about another token")
-		}
-	}
-	foreign := signHS256([]byte("another key"))(`{"alg":"HS256"}`, payload)
-	p, err := s.Authenticate(t.Context(), Credentials{Bearer: foreign})
-	requireRefusal(t, p, err, foreign, "the session's signature does not verify: it was signed with a different key than this server's session secret, or it was altered")
-	<-asked
-
-	// Nothing is asked where the session is good, or its own signature is.
-	if _, err := s.Authenticate(t.Context(), Credentials{Bearer: signHS256(testKey)(`{"alg":"HS256"}`, payload)}); err != nil {
+	s, err := NewSessionJWT(SessionJWTOptions{
+		// Also where the keys of a session's issuer are those of sync tokens.
+		Issuers:     []SessionIssuer{{Secret: testKey}, {Secret: otherKey}},
+		IsSyncToken: func(token string) bool { return token == syncToken || token == edSyncToken },
+		Now:         func() time.Time { return suiteNow },
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Authenticate(t.Context(), Credentials{Bearer: signHS256(testKey)(`{"alg":"HS256"}`, `{}`)}); err == nil {
-		t.Fatal("accepted a session without claims")
+	for _, token := range []string{syncToken, edSyncToken} {
+		p, err := s.Authenticate(t.Context(), bearing(token))
+		requireRefusal(t, p, err, token, "this is a sync token for the PowerSync Service; send the app's own session")
 	}
-	if len(asked) != 0 {
-		t.Error("asked about a session that has a good signature")
-	}
+	foreign := signHS256([]byte("another key"))(`{"alg":"HS256"}`, payload)
+	p, err := s.Authenticate(t.Context(), bearing(foreign))
+	requireRefusal(t, p, err, foreign, otherSecret)
 }
 
 func TestNewSessionJWTRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	now := func() time.Time { return suiteNow }
+	only := func(issuer SessionIssuer) SessionJWTOptions {
+		return SessionJWTOptions{Issuers: []SessionIssuer{issuer}, Now: now}
+	}
 	cases := []struct {
 		name    string
 		options SessionJWTOptions
 		want    string
 	}{
-		{"short key", SessionJWTOptions{Key: testKey[:31], Now: now}, "session secret has 31 bytes, HS256 needs at least 32: choose a longer one where the sessions are signed"},
-		{"no clock", SessionJWTOptions{Key: testKey}, "session verification needs a clock"},
-		{"user claim with an empty part", SessionJWTOptions{Key: testKey, Now: now, UserClaim: "a..b"}, `user claim "a..b" has an empty part: write it like sub or app_metadata.uid`},
+		{"short key", only(SessionIssuer{Secret: testKey[:31]}), "session secret has 31 bytes, HS256 needs at least 32: choose a longer one where the sessions are signed"},
+		{"no clock", SessionJWTOptions{Issuers: []SessionIssuer{{Secret: testKey}}}, "session verification needs a clock"},
+		{"no issuer", SessionJWTOptions{Now: now}, "session verification needs an issuer"},
+		{"no key", only(SessionIssuer{Issuer: "https://auth.example"}), "session verification needs a secret or public keys"},
+		{"an algorithm without its key", only(SessionIssuer{Secret: testKey, Algorithms: []string{"RS256"}}), `sessions with alg "RS256" cannot be verified: HS256 needs a secret, the others public keys`},
+		{"user claim with an empty part", only(SessionIssuer{Secret: testKey, UserClaim: "a..b"}), `user claim "a..b" has an empty part: write it like sub or app_metadata.uid`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -143,7 +144,7 @@ func TestNewSessionJWTRefusesWhatCannotWork(t *testing.T) {
 func TestSessionJWTKeepsItsOwnKey(t *testing.T) {
 	t.Parallel()
 	key := bytes.Clone(testKey)
-	s, err := NewSessionJWT(SessionJWTOptions{Key: key, Now: func() time.Time { return suiteNow }})
+	s, err := NewSessionJWT(SessionJWTOptions{Issuers: []SessionIssuer{{Secret: key}}, Now: func() time.Time { return suiteNow }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,19 +153,19 @@ func TestSessionJWTKeepsItsOwnKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Authenticate(t.Context(), Credentials{Bearer: session}); err != nil {
+	if _, err := s.Authenticate(t.Context(), bearing(session)); err != nil {
 		t.Errorf("the key was changed from outside: %v", err)
 	}
 }
 
 func TestSignSession(t *testing.T) {
 	t.Parallel()
-	s := newSessionJWT(t, SessionJWTOptions{Issuer: "https://auth.example", Audience: "app"})
+	s := newSessionJWT(t, SessionIssuer{Issuer: "https://auth.example", Audience: "app"})
 	session, err := SignSession(testKey, `Zoë <"1">`, "https://auth.example", "app", suiteNow, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.Authenticate(t.Context(), Credentials{Bearer: session})
+	p, err := s.Authenticate(t.Context(), bearing(session))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +194,9 @@ func FuzzSessionJWT(f *testing.F) {
 	f.Add(signHS256(otherKey)(`{"alg":"HS256"}`, `{"sub":"u1","exp":`+at(600)+`}`))
 	f.Add("..")
 	f.Add("")
-	s := newSessionJWT(f, SessionJWTOptions{})
+	s := newSessionJWT(f, SessionIssuer{})
 	f.Fuzz(func(t *testing.T, token string) {
-		p, err := s.Authenticate(t.Context(), Credentials{Bearer: token})
+		p, err := s.Authenticate(t.Context(), bearing(token))
 		if err != nil {
 			if got := fault.From(err).Code; got != fault.InvalidSession || p != nil {
 				t.Fatalf("code %s, principal %v", got, p)
@@ -221,15 +222,15 @@ func FuzzClaims(f *testing.F) {
 		f.Add(payload)
 	}
 	f.Fuzz(func(t *testing.T, payload string) {
-		claims, err := readClaims([]byte(payload), "uid")
+		claims, err := readClaims([]byte(payload))
 		if err != nil {
 			return
 		}
-		p, err := claims.principal([]string{"uid"})
+		p, err := claims.principal([]string{"uid"}, "")
 		if err != nil {
 			return
 		}
-		again, err := readClaims(p.Claims, "sub")
+		again, err := readClaims(p.Claims)
 		if err != nil {
 			t.Fatalf("claims %q: %v", p.Claims, err)
 		}
@@ -263,11 +264,11 @@ const benchPayload = `{"iss":"https://abcdefgh.supabase.co/auth/v1","sub":"6f1c8
 // BenchmarkSessionJWT reports Authenticate as a multiple of the bare HMAC and
 // base64 of the same token, which no verification can do without.
 func BenchmarkSessionJWT(b *testing.B) {
-	s := newSessionJWT(b, SessionJWTOptions{Audience: "authenticated"})
+	s := newSessionJWT(b, SessionIssuer{Audience: "authenticated"})
 	token := signHS256(testKey)(`{"alg":"HS256","typ":"JWT"}`, benchPayload)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Authenticate(b.Context(), Credentials{Bearer: token}); err != nil {
+		if _, err := s.Authenticate(b.Context(), bearing(token)); err != nil {
 			b.Fatal(err)
 		}
 	}

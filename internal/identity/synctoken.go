@@ -31,11 +31,11 @@ func (verify SyncToken) Authenticate(ctx context.Context, c Credentials) (*Princ
 	if err != nil {
 		return nil, notMine("the session is not a sync token of this server")
 	}
-	claims, err := readClaims(payload, "sub")
+	claims, err := readClaims(payload)
 	if err != nil {
 		return nil, fault.New(fault.InvalidSession, "the sync token's payload %v", err)
 	}
-	p, err := claims.principal([]string{"sub"})
+	p, err := claims.principal([]string{"sub"}, "")
 	if err != nil {
 		return nil, fault.New(fault.InvalidSession, "the sync token names no user: %v", err)
 	}

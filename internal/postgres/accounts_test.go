@@ -76,7 +76,9 @@ func (b *accountsBundle) signIn(email, password string) (*identity.StartedSessio
 	return s, err
 }
 
-func sessionIn(token string) identity.Credentials { return identity.Credentials{Bearer: token} }
+func sessionIn(token string) identity.Credentials {
+	return identity.Credentials{Authorization: []string{"Bearer " + token}}
+}
 
 // who is the user of a session, or the code of its refusal.
 func (r *replica) who(ctx context.Context, token string) string {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"ferry/internal/uploads"
@@ -19,7 +20,10 @@ func appendArray(dst []byte, t *dataType, text string) ([]byte, error) {
 	trimmed := strings.TrimSpace(text)
 	switch {
 	case strings.HasPrefix(trimmed, "{"), isBoundedLiteral(trimmed):
-		return append(dst, text...), nil
+		if t.element.class == classBytea && nullElement.MatchString(text) {
+			return dst, notSynced(t)
+		}
+		return append(dst, text...), checkLiteral(t, text)
 	case !strings.HasPrefix(trimmed, "["):
 		return dst, invalidText(t, text)
 	}
@@ -29,6 +33,10 @@ func appendArray(dst []byte, t *dataType, text string) ([]byte, error) {
 	}
 	return appendDimension(dst, t, array, 1)
 }
+
+// nullElement finds a NULL in the literal of an array whose other elements have
+// no such word.
+var nullElement = regexp.MustCompile(`(?i)[{,]\s*NULL\s*[,}]`)
 
 // isBoundedLiteral is whether text is an array literal that begins with its
 // bounds, as in [0:1]={7,8}.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ferry/internal/fault"
 	"ferry/internal/postgres"
 )
@@ -91,6 +93,33 @@ func TestAStampIsNotAvoidedByTheTablesOwnName(t *testing.T) {
 	b.upload(alice, body(put(1, "papers", "1", map[string]any{"owner_id": bob})))
 	if got := b.text(`SELECT coalesce((SELECT owner_id FROM papers), 'none')`); got == bob {
 		t.Error("alice made a row whose stamped column says bob")
+	}
+}
+
+// Nor by a partition, a parent or a view through which its rows can be written.
+func TestAStampIsNotAvoidedByAnotherRelationOverTheRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, `
+		CREATE TABLE whole (id text PRIMARY KEY, owner_id text);
+		CREATE TABLE papers (id text PRIMARY KEY, owner_id text) PARTITION BY HASH (id);
+		CREATE TABLE papers_0 PARTITION OF papers FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+		CREATE VIEW paper_view AS SELECT id, owner_id FROM papers;
+		CREATE VIEW view_of_view AS SELECT id, owner_id FROM paper_view;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON whole, papers, papers_0, paper_view, view_of_view TO authenticated;
+		INSERT INTO ferry.tables (client_name, table_name, stamp_insert) VALUES ('papers_v2', 'papers', '{"owner_id": "sub"}')`)
+	b.store = b.open(func(o *postgres.Options) { o.Tables = []string{"*"} })
+	for i, relation := range []string{"papers", "papers_0", "paper_view", "view_of_view"} {
+		r := b.upload(alice, body(put(i+1, relation, "1", map[string]any{"owner_id": bob})))
+		if len(r.Rejected) != 1 || r.Rejected[0].Code != "forbidden" {
+			t.Errorf("%s: %+v", relation, r)
+		}
+	}
+	r := b.upload(alice, body(put(10, "papers_v2", "1", nil), put(11, "whole", "1", map[string]any{"owner_id": bob})))
+	if diff := cmp.Diff(counts{Applied: 2}, countsOf(r)); diff != "" {
+		t.Errorf("others (-want +got):\n%s", diff)
+	}
+	if got := b.text(`SELECT owner_id FROM papers`); got != alice {
+		t.Errorf("the stamped column says %s", got)
 	}
 }
 

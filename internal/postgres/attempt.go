@@ -170,6 +170,9 @@ func (r *run) runSteps(ctx context.Context, prefix []query, steps []*step, ops [
 		return nil, &ownError{err}
 	}
 	s := steps[failed.index-len(prefix)]
+	if changed, err := r.outOfDate(ctx, s.shape.table, err); changed || err != nil {
+		return &obstacle{}, err
+	}
 	if len(s.refs) == 1 && s.metItsRow(err) {
 		return r.meetRow(ops[s.refs[0]]), nil
 	}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -29,38 +30,61 @@ type table struct {
 
 	columns map[string]*column // by the client's name
 	id      *column            // nil where there is no id column
-	uniques []uniqueIndex
+	indexes []index
+	// versions are those of the table and of the composite types in it: whoever
+	// changes them makes this table out of date.
+	versions []relationVersion
 
 	// What ferry.tables says of this client table.
 	putAbsentNull, dropUnknown bool
 	stamps                     []stamp
 
-	// idArbiter is whether ON CONFLICT (id) finds a unique index.
+	// idIndexed is whether rows are found by an index on the id column.
+	idIndexed bool
+	// idArbiter is whether ON CONFLICT (id) finds a unique index that holds all
+	// rows.
 	idArbiter bool
 	// idIndexes are the unique indexes on the id column alone: a violation of
 	// one means that the row exists.
 	idIndexes []string
-	// Row triggers that run before, or instead of, a write and may suppress it.
+	// inherited is whether rows of the table may be in others that inherit from
+	// it.
+	inherited bool
+	// Row triggers that run before, or instead of, a write and may suppress it,
+	// of the table or of one that holds rows of it.
 	insertTrigger, updateTrigger, deleteTrigger bool
 	// statementTriggers is whether any trigger fires once per statement.
 	statementTriggers bool
 }
 
-// uniqueIndex is a unique index on one column alone.
-type uniqueIndex struct {
+// index is an index whose first column is this one.
+type index struct {
 	column, name string
-	arbiter      bool // whether ON CONFLICT may use it
+	own          bool // and not that of a partition or of an inheriting table
+	unique       bool // on that column alone
+	immediate    bool // whether ON CONFLICT may use it, if it is unique
 }
 
 // setID makes c the id column; nil for none.
 func (t *table) setID(c *column) {
-	t.id, t.idArbiter, t.idIndexes = c, false, nil
-	for _, u := range t.uniques {
-		if c != nil && u.column == c.name {
-			t.idIndexes = append(t.idIndexes, u.name)
-			t.idArbiter = t.idArbiter || u.arbiter
+	t.id, t.idIndexed, t.idArbiter, t.idIndexes = c, false, false, nil
+	for _, x := range t.indexes {
+		if c == nil || x.column != c.name {
+			continue
+		}
+		t.idIndexed = t.idIndexed || x.own
+		if x.unique {
+			t.idIndexes = append(t.idIndexes, x.name)
+			t.idArbiter = t.idArbiter || x.own && x.immediate && !t.inherited
 		}
 	}
+}
+
+// relationVersion is a row of pg_class and who wrote it last: an ALTER that
+// changes what a value becomes writes it anew.
+type relationVersion struct {
+	oid  uint32
+	xmin string
 }
 
 // column is one column of a table.
@@ -85,23 +109,39 @@ type catalogOptions struct {
 }
 
 // tablesSQL lists the tables of the upload schemas with the caller's rights on
-// them. $1: schemas, $2: role.
+// them. Partitions, and tables that inherit from one, hold its rows, so that
+// their triggers fire as well. $1: schemas, $2: role.
 const tablesSQL = `
-SELECT c.oid, n.nspname, c.relname, c.relrowsecurity,
+WITH RECURSIVE family (root, oid) AS (
+    SELECT c.oid, c.oid
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'f')
+    UNION
+    SELECT family.root, h.inhrelid
+    FROM family
+    JOIN pg_inherits h ON h.inhparent = family.oid
+), triggers (root, before_insert, before_update, before_delete, per_statement) AS (
+    SELECT family.root,
+           bool_or(g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 4 <> 0),
+           bool_or(g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 16 <> 0),
+           bool_or(g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 8 <> 0),
+           bool_or(g.tgtype & 1 = 0)
+    FROM family
+    JOIN pg_trigger g ON g.tgrelid = family.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+    GROUP BY family.root
+)
+SELECT c.oid, c.xmin::text, n.nspname, c.relname, c.relrowsecurity,
        has_schema_privilege($2, n.oid, 'USAGE')
            AND (has_any_column_privilege($2, c.oid, 'INSERT, UPDATE') OR has_table_privilege($2, c.oid, 'DELETE')),
-       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
-               AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 4 <> 0),
-       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
-               AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 16 <> 0),
-       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
-               AND g.tgtype & 1 = 1 AND g.tgtype & (2 | 64) <> 0 AND g.tgtype & 8 <> 0),
-       EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
-               AND g.tgtype & 1 = 0)
+       EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1'),
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid),
+       coalesce(triggers.before_insert, false), coalesce(triggers.before_update, false),
+       coalesce(triggers.before_delete, false), coalesce(triggers.per_statement, false)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = ANY ($1)
-  AND c.relkind IN ('r', 'p', 'v', 'f')
+LEFT JOIN triggers ON triggers.root = c.oid
+WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'f')
 ORDER BY array_position($1, n.nspname), c.relname`
 
 // columnsSQL lists the columns of tables. $1: table oids, $2: role.
@@ -113,10 +153,10 @@ FROM pg_attribute a
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
-// idIndexesSQL lists the valid unique indexes on one column alone, and whether
-// ON CONFLICT may use them. A violation names the index of a partition or of an
-// inheriting table, so theirs are listed as well. $1: table oids.
-const idIndexesSQL = `
+// indexesSQL lists the valid indexes of whole tables by their first column. A
+// violation names the index of a partition or of an inheriting table, so theirs
+// are listed as well. $1: table oids.
+const indexesSQL = `
 WITH RECURSIVE family (root, oid) AS (
     SELECT unnest($1::oid[]), unnest($1::oid[])
     UNION
@@ -125,13 +165,13 @@ WITH RECURSIVE family (root, oid) AS (
     JOIN pg_inherits h ON h.inhparent = family.oid
     JOIN pg_class c ON c.oid = h.inhrelid AND c.relkind IN ('r', 'p')
 )
-SELECT family.root, a.attname, ic.relname, i.indimmediate AND family.oid = family.root
+SELECT family.root, a.attname, ic.relname, family.oid = family.root,
+       i.indisunique AND i.indnkeyatts = 1 AND i.indexprs IS NULL, i.indimmediate
 FROM family
 JOIN pg_index i ON i.indrelid = family.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-  AND i.indnkeyatts = 1`
+WHERE i.indisvalid AND i.indpred IS NULL`
 
 // loadCatalog reads everything in one transaction and one snapshot.
 func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now time.Time) (*catalog, error) {
@@ -172,7 +212,7 @@ func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, er
 	if err := readColumns(ctx, tx, o, byOID, oids); err != nil {
 		return nil, err
 	}
-	if err := readIDIndexes(ctx, tx, byOID, oids); err != nil {
+	if err := readIndexes(ctx, tx, byOID, oids); err != nil {
 		return nil, err
 	}
 	c := &catalog{tables: make(map[string]*table, len(tables))}
@@ -185,26 +225,7 @@ func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, er
 	for _, s := range settings {
 		c.tables[s.ClientName] = s.apply(tables)
 	}
-	c.guardStamps()
-	return c, nil
-}
-
-// guardStamps refuses uploads to a table under a name without stamps if it has
-// some under another: else clients could write the columns after all.
-func (c *catalog) guardStamps() {
-	stamped := map[uint32]string{}
-	for name, t := range c.tables {
-		if len(t.stamps) > 0 {
-			stamped[t.oid] = name
-		}
-	}
-	for name, t := range c.tables {
-		if other, ok := stamped[t.oid]; ok && len(t.stamps) == 0 && t.refusal == "" {
-			guarded := *t
-			guarded.refusal = "the server fills columns of this table, which takes uploads as " + other
-			c.tables[name] = &guarded
-		}
-	}
+	return c, c.guardStamps(ctx, tx, oids)
 }
 
 func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*tableSettings) ([]*table, error) {
@@ -218,11 +239,13 @@ func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*ta
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*table, error) {
 		t := &table{columns: map[string]*column{}}
-		var granted bool
-		err := row.Scan(&t.oid, &t.schema, &t.name, &t.rls, &granted,
+		var xmin string
+		var granted, rules bool
+		err := row.Scan(&t.oid, &xmin, &t.schema, &t.name, &t.rls, &granted, &rules, &t.inherited,
 			&t.insertTrigger, &t.updateTrigger, &t.deleteTrigger, &t.statementTriggers)
 		t.sql = pgx.Identifier{t.schema, t.name}.Sanitize()
-		t.refusal = whyNoUploads(t, o.tables, granted)
+		t.versions = []relationVersion{{t.oid, xmin}}
+		t.refusal = whyNoUploads(t, o.tables, granted, rules)
 		return t, err
 	})
 }
@@ -230,7 +253,7 @@ func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*ta
 // whyNoUploads holds the rule of FERRY_UPLOAD_TABLES: granting a table is not
 // enough, because default privileges grant every new table. It takes row-level
 // security, or the operator's word.
-func whyNoUploads(t *table, named []string, granted bool) string {
+func whyNoUploads(t *table, named []string, granted, rules bool) string {
 	switch {
 	case slices.Contains(named, "*"), slices.Contains(named, t.name), slices.Contains(named, t.schema+"."+t.name):
 	case len(named) > 0:
@@ -238,8 +261,11 @@ func whyNoUploads(t *table, named []string, granted bool) string {
 	case !t.rls:
 		return "the table has no row-level security, and FERRY_UPLOAD_TABLES does not name it"
 	}
-	if !granted {
+	switch {
+	case !granted:
 		return "the upload role may not write to this table"
+	case rules: // a rewritten statement cannot tell which rows it touched
+		return "the table has rules (CREATE RULE); triggers can do what they do, and take uploads"
 	}
 	return ""
 }
@@ -277,19 +303,30 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 		}
 		c.typ = t.withModifier(modifierOf[c])
 	}
+	for _, t := range tables {
+		for _, c := range t.columns {
+			t.versions = append(t.versions, c.typ.versions...)
+		}
+		t.versions = sorted(t.versions)
+	}
 	return nil
 }
 
-func readIDIndexes(ctx context.Context, tx pgx.Tx, tables map[uint32]*table, oids []uint32) error {
-	rows, err := tx.Query(ctx, idIndexesSQL, oids)
+// sorted returns versions in order, each once.
+func sorted(versions []relationVersion) []relationVersion {
+	slices.SortFunc(versions, func(a, b relationVersion) int { return cmp.Compare(a.oid, b.oid) })
+	return slices.Compact(versions)
+}
+
+func readIndexes(ctx context.Context, tx pgx.Tx, tables map[uint32]*table, oids []uint32) error {
+	rows, err := tx.Query(ctx, indexesSQL, oids)
 	if err != nil {
 		return err
 	}
 	var oid uint32
-	var column, index string
-	var immediate bool
-	_, err = pgx.ForEachRow(rows, []any{&oid, &column, &index, &immediate}, func() error {
-		tables[oid].uniques = append(tables[oid].uniques, uniqueIndex{column, index, immediate})
+	var x index
+	_, err = pgx.ForEachRow(rows, []any{&oid, &x.column, &x.name, &x.own, &x.unique, &x.immediate}, func() error {
+		tables[oid].indexes = append(tables[oid].indexes, x)
 		return nil
 	})
 	return err

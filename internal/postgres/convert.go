@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -77,6 +78,8 @@ func appendText(dst []byte, t *dataType, text string, quoted bool) ([]byte, erro
 		return appendInteger(dst, t, text)
 	case classNumeric, classFloat:
 		return appendNumber(dst, t, text)
+	case classText:
+		return appendLimited(dst, t, text)
 	case classUUID:
 		return appendUUID(dst, t, text)
 	case classTimestampTZ, classTimestamp:
@@ -213,6 +216,48 @@ func appendNumber(dst []byte, t *dataType, text string) ([]byte, error) {
 		return append(dst, '0'), nil
 	case "":
 		return dst, invalidText(t, text)
+	}
+	if t.cast == "pg_catalog.money" { // whose input knows no exponents
+		text = withoutExponent(text)
+	}
+	return append(dst, text...), nil
+}
+
+// withoutExponent spells a decimal number with all its digits. What is no number,
+// or is beyond any type that needs this, stays as it is.
+func withoutExponent(text string) string {
+	const farthest = 40
+	mantissa, exponentText, _ := strings.Cut(strings.Replace(text, "E", "e", 1), "e")
+	exponent, err := strconv.Atoi(exponentText)
+	whole, fraction, _ := strings.Cut(strings.TrimLeft(mantissa, "+-"), ".")
+	digits := whole + fraction
+	if err != nil || exponent < -farthest || exponent > farthest || digits == "" || countDigits(digits) < len(digits) {
+		return text
+	}
+	point := len(whole) + exponent
+	digits = strings.Repeat("0", max(0, 1-point)) + digits + strings.Repeat("0", max(0, point-len(digits)))
+	point = max(point, 1)
+	sign := ""
+	if strings.HasPrefix(mantissa, "-") {
+		sign = "-"
+	}
+	if point == len(digits) {
+		return sign + digits
+	}
+	return sign + digits[:point] + "." + digits[point:]
+}
+
+// appendLimited hands text over unless it is too long for its type: a cast, and
+// what an assignment does with blanks, would cut it.
+func appendLimited(dst []byte, t *dataType, text string) ([]byte, error) {
+	if t.longest == 0 || len(text) <= t.longest {
+		return append(dst, text...), nil
+	}
+	if inBytes := fixedLengths[t.cast] > 0; inBytes || utf8.RuneCountInString(text) > t.longest {
+		return dst, &conversionError{
+			"string_data_right_truncation", "22001",
+			fmt.Sprintf("value too long for type %s of length %d", t.name, t.longest),
+		}
 	}
 	return append(dst, text...), nil
 }

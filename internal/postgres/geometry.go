@@ -1,6 +1,9 @@
 package postgres
 
 import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -17,13 +20,13 @@ func sridOf(modifier int32) int {
 }
 
 // appendGeometry hands the text over as PostGIS reads it: hex EWKB, EWKT, WKT
-// or GeoJSON. Text that names no SRID gets the column's: PostGIS takes GeoJSON
-// for WGS 84, and WKT for WGS 84 in a geography. It refuses another than the
+// or GeoJSON. What names no SRID gets the column's: PostGIS takes GeoJSON for
+// WGS 84, and the others for WGS 84 in a geography. It refuses another than the
 // column's.
 func appendGeometry(dst []byte, t *dataType, text string) ([]byte, error) {
 	text = strings.TrimSpace(text)
 	switch {
-	case t.srid == 0 || t.srid == wgs84 || text == "" || isDigit(text[0]): // hex
+	case t.srid == 0 || t.srid == wgs84 || text == "" || hexNamesSRID(text):
 	case text[0] == '{':
 		return appendGeoJSON(dst, t, text)
 	case !strings.HasPrefix(strings.ToUpper(text), "SRID="):
@@ -32,6 +35,25 @@ func appendGeometry(dst []byte, t *dataType, text string) ([]byte, error) {
 		dst = append(dst, ';')
 	}
 	return append(dst, text...), nil
+}
+
+// hexNamesSRID is whether text is hex EWKB with an SRID in it: a flag in the
+// geometry's type, which is four bytes behind that of the byte order.
+//
+// Source: PostGIS, liblwgeom.h, WKBSRIDFLAG.
+func hexNamesSRID(text string) bool {
+	const srid = 0x20
+	if len(text) < 10 || !isDigit(text[0]) {
+		return false
+	}
+	head, err := hex.DecodeString(text[:10])
+	if err != nil {
+		return false
+	}
+	if littleEndian := head[0] == 1; littleEndian {
+		return head[4]&srid != 0
+	}
+	return head[1]&srid != 0
 }
 
 // appendGeoJSON adds the column's SRID to an object that names none.
@@ -44,11 +66,13 @@ func appendGeoJSON(dst []byte, t *dataType, text string) ([]byte, error) {
 	if err != nil || len(values) == 0 {
 		return dst, invalidText(t, text)
 	}
-	if _, names := values["crs"]; !names {
-		dst = append(dst, `{"crs":{"type":"name","properties":{"name":"EPSG:`...)
-		dst = strconv.AppendInt(dst, int64(t.srid), 10)
-		dst = append(dst, `"}},`...)
-		text = text[1:]
+	if crs, named := values["crs"]; named && !isNull(crs) {
+		return append(dst, text...), nil
 	}
-	return append(dst, text...), nil
+	values["crs"] = json.RawMessage(fmt.Sprintf(`{"type":"name","properties":{"name":"EPSG:%d"}}`, t.srid))
+	withCRS, err := json.Marshal(values)
+	if err != nil {
+		return dst, invalidText(t, text)
+	}
+	return append(dst, withCRS...), nil
 }

@@ -90,12 +90,65 @@ func TestViewsPartitionsAndInheritance(t *testing.T) {
 		patch(5, "parts", "a", map[string]any{"v": 3}),
 		put(6, "children", "c", map[string]any{"v": 1, "extra": "x"}),
 		patch(7, "parents", "c", map[string]any{"v": 2}),
-		del(8, "parts", "a"),
-		del(9, "parents", "c")))
+		put(8, "parents", "c", map[string]any{"v": 3}),
+		put(9, "parents", "p", map[string]any{"v": 4})))
+	if rows := b.text(`SELECT string_agg(tableoid::regclass || ' ' || id || ' ' || v, ', ' ORDER BY id) FROM parents`); rows != "children c 3, parents p 4" {
+		t.Errorf("the parent has %s", rows)
+	}
 	if diff := cmp.Diff(counts{Applied: 9}, countsOf(got)); diff != "" {
+		t.Errorf("%s\n%+v", diff, got.Rejected)
+	}
+	got = b.upload(alice, body(
+		del(10, "parts", "a"),
+		del(11, "parents", "c")))
+	if diff := cmp.Diff(counts{Applied: 2}, countsOf(got)); diff != "" {
 		t.Errorf("%s\n%+v", diff, got.Rejected)
 	}
 	if name := b.text(`SELECT name || ' ' || owner_id FROM lists`); name != "changed "+alice {
 		t.Errorf("the list is %s", name)
+	}
+}
+
+// What the triggers of a partition do counts like what those of a table do.
+func TestTriggersOfAPartition(t *testing.T) {
+	t.Parallel()
+	for _, of := range []string{"parts_0", "parts"} {
+		t.Run(of, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, `
+				CREATE TABLE fired (event text);
+				CREATE TABLE parts (id text PRIMARY KEY, v int) PARTITION BY HASH (id);
+				CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+				ALTER TABLE parts ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON parts USING (true); GRANT ALL ON parts TO authenticated;
+				CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+					INSERT INTO fired VALUES (tg_op);
+					IF tg_op = 'UPDATE' AND new.v = -1 THEN RETURN NULL; END IF;
+					RETURN new;
+				END $$;
+				CREATE TRIGGER fire BEFORE INSERT OR UPDATE ON `+of+` FOR EACH ROW EXECUTE FUNCTION fire()`)
+			b.upload(alice, body(put(1, "parts", "a", map[string]any{"v": 1})))
+			b.upload(alice, body(put(2, "parts", "a", map[string]any{"v": 2})))
+			if got := b.text(`SELECT string_agg(event, ' ') FROM fired`); got != "INSERT UPDATE" {
+				t.Errorf("fired %s, want INSERT UPDATE", got)
+			}
+			got := b.upload(alice, body(patch(3, "parts", "a", map[string]any{"v": -1})))
+			if diff := cmp.Diff(counts{Applied: 1}, countsOf(got)); diff != "" {
+				t.Errorf("a suppressed PATCH: %s", diff)
+			}
+		})
+	}
+}
+
+// A statement that a rule rewrites does not say what it did.
+func TestTablesWithRulesTakeNoUploads(t *testing.T) {
+	t.Parallel()
+	b := setup(t, `
+		CREATE TABLE ruled (id text PRIMARY KEY, v int);
+		ALTER TABLE ruled ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON ruled USING (true); GRANT ALL ON ruled TO authenticated;
+		CREATE TABLE seen (id text);
+		CREATE RULE note AS ON UPDATE TO ruled DO ALSO INSERT INTO seen VALUES (new.id)`)
+	got := b.upload(alice, body(put(1, "ruled", "a", map[string]any{"v": 1})))
+	if len(got.Rejected) != 1 || got.Rejected[0].Message != "the table has rules (CREATE RULE); triggers can do what they do, and take uploads" {
+		t.Errorf("rejections %+v", got.Rejected)
 	}
 }

@@ -168,6 +168,9 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 	depends := make([]*uuid, len(missing))
 	err := r.lookTwice(ctx, steps, now, before, r.dependencies(missing, depends))
 	if refused, ok := errors.AsType[*lookError](err); ok {
+		if changed, err := r.outOfDate(ctx, refused.step.shape.table, refused.err); changed || err != nil {
+			return &obstacle{}, err
+		}
 		in := refused.step.refs
 		o, err := obstacleOf(refused.err, refs[in[0]], refs[in[len(in)-1]])
 		if o != nil && singly {

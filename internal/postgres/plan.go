@@ -155,7 +155,8 @@ func (s *step) append(ref int, op *uploads.Operation, id string) *uploads.Refusa
 			s.drop(marks[:i+1])
 			return conversionRefusal(err, c.name)
 		}
-		size += len(s.arrays[i+1].buf) - marks[i+1]
+		// Neither what is sent nor its text form is shorter than the value.
+		size += min(len(op.Fields[next].Value), len(s.arrays[i+1].buf)-marks[i+1])
 	}
 	if size > maxRowBytes {
 		s.drop(marks)
@@ -251,7 +252,7 @@ func idText(t *dataType, id string) (string, *uploads.Refusal) {
 	if strings.IndexByte(id, 0) >= 0 {
 		return "", conversionRefusal(malformed("the character U+0000"), "id")
 	}
-	if t.class == classText {
+	if t.class == classText && t.longest == 0 {
 		return id, nil
 	}
 	text, err := appendText(nil, t, id, true)
@@ -267,7 +268,7 @@ func rowKey(t *dataType, id string) (key string, ok bool) {
 	switch {
 	case t.class == classInteger, t.class == classUUID:
 		return id, true
-	case t.cast == "pg_catalog.text", t.cast == "pg_catalog.varchar":
+	case t.cast == "pg_catalog.text", t.cast == varcharCast:
 		return id, true
 	}
 	return id, false

@@ -19,7 +19,7 @@ func appendRange(dst []byte, t *dataType, text string, quoted bool) ([]byte, err
 	case strings.HasPrefix(trimmed, "{"):
 		return appendRangeObject(dst, t, trimmed)
 	case quoted && strings.HasPrefix(trimmed, "["), strings.HasPrefix(trimmed, "("):
-		return append(dst, text...), nil
+		return append(dst, text...), checkLiteral(t, text)
 	}
 	return dst, invalidText(t, text)
 }
@@ -94,7 +94,7 @@ func appendMultirange(dst []byte, t *dataType, text string) ([]byte, error) {
 	trimmed := strings.TrimSpace(text)
 	switch {
 	case strings.HasPrefix(trimmed, "{"):
-		return append(dst, text...), nil
+		return append(dst, text...), checkLiteral(t, text)
 	case !strings.HasPrefix(trimmed, "["):
 		return dst, invalidText(t, text)
 	}

@@ -207,6 +207,26 @@ func TestRejectionsStoryIsReplayedInOrder(t *testing.T) {
 	}
 }
 
+// Op ids of two devices say nothing about each other: what was refused first
+// is replayed first, and each device's own in the order of its queue.
+func TestRejectionsStoryOfTwoDevicesIsReplayedInOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t, `ALTER TABLE lists ADD CONSTRAINT closed CHECK (false) NOT VALID`)
+	rename := func(name string) map[string]any { return map[string]any{"name": name} }
+	root := b.upload(alice, bodyOf("phone", put(100, "lists", uid(1), rename("put")))).Rejected[0].ID
+	b.upload(alice, bodyOf("phone", patch(101, "lists", uid(1), rename("first"))))
+	b.upload(alice, bodyOf("laptop", patch(1, "lists", uid(1), rename("second"))))
+	b.upload(alice, bodyOf("phone", patch(102, "lists", uid(1), rename("third"))))
+	b.exec(`ALTER TABLE lists DROP CONSTRAINT closed;
+		CREATE TABLE told (n int GENERATED ALWAYS AS IDENTITY, name text);
+		CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO told (name) VALUES (new.name); RETURN NULL; END $$;
+		CREATE TRIGGER tell AFTER INSERT OR UPDATE ON lists FOR EACH ROW EXECUTE FUNCTION tell()`)
+	b.replay(root)
+	if got := b.text(`SELECT string_agg(name, ' ' ORDER BY n) FROM told`); got != "put first second third" {
+		t.Errorf("the story was %s", got)
+	}
+}
+
 func TestRejectionThatDependsOnAnOpenOneIsNotReplayed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

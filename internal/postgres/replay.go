@@ -38,13 +38,20 @@ type PlannedOperation struct {
 	Refusal *uploads.Refusal `json:"refusal,omitempty"`
 }
 
-// nextDependentSQL finds what a story goes on with. $1: the rejections that
-// were replayed, $2: those that were tried.
+// nextDependentSQL finds what a story goes on with: of each client what comes
+// first in its queue, and of these what was refused first, because the op ids of
+// two clients say nothing about each other. $1: the rejections that were
+// replayed, $2: those that were tried.
 const nextDependentSQL = `
-SELECT r.id::text
-FROM ferry.rejections r
-WHERE r.depends_on = ANY ($1::uuid[]) AND r.state = 'open' AND r.id <> ALL ($2::uuid[])
-ORDER BY r.first_op_id NULLS LAST, r.created_at, r.id
+WITH next (id, created_at) AS (
+    SELECT DISTINCT ON (r.user_id, r.client_id) r.id, r.created_at
+    FROM ferry.rejections r
+    WHERE r.depends_on = ANY ($1::uuid[]) AND r.state = 'open' AND r.id <> ALL ($2::uuid[])
+    ORDER BY r.user_id, r.client_id, r.first_op_id NULLS LAST, r.created_at, r.id
+)
+SELECT next.id::text
+FROM next
+ORDER BY next.created_at, next.id
 LIMIT 1`
 
 // lockRejectionSQL makes a second replay wait for the first. It returns the
@@ -179,7 +186,7 @@ func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, do
 		store: s, session: newSession(conn, s.options.TransactionPool), catalog: c,
 		caller:  uploads.Caller{UserID: stored.UserID, Claims: stored.Claims},
 		upload:  &uploads.Upload{ClientID: stored.ClientID, Operations: up.Operations, Transactions: []uploads.Transaction{whole}},
-		started: started, limit: replayTimeout,
+		started: started, limit: replayTimeout, alone: true,
 	}
 	return do(ctx, &replay{run: r, stored: stored, ops: open(r.transactions())})
 }

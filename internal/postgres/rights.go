@@ -112,6 +112,10 @@ WHERE NOT pg_has_role(session_user, role.oid,
     -- A membership may lack SET from Postgres 16 on, which knows that word.
     CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
 UNION ALL
+SELECT format('it cannot read the catalog; run: GRANT SELECT ON pg_catalog.pg_class TO %I', role.rolname)
+FROM role
+WHERE NOT has_table_privilege(role.oid, 'pg_catalog.pg_class', 'SELECT')
+UNION ALL
 SELECT 'it is the role that ferry connects as; set FERRY_UPLOAD_ROLE to a role for uploads alone, such as authenticated'
 FROM role
 WHERE role.rolname IN (session_user, current_user)

@@ -40,6 +40,8 @@ type run struct {
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
 	relaxed bool
+	// alone is whether a single client transaction is tried.
+	alone bool
 	// raises is whether each database transaction raises the client's write
 	// checkpoint. The last one that was raised is checkpoint.
 	raises     bool
@@ -65,6 +67,10 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 			ops = append(ops, &r.upload.Transactions[i].Operations[j])
 		}
 	}
+	if r.upload.OutOfOrder {
+		return r.applyInParts(ctx, nil)
+	}
+	r.alone = len(r.upload.Transactions) == 1
 	o, err := r.applyAtOnce(ctx, ops, r.upload.FirstTxID())
 	if err != nil {
 		return nil, err
@@ -77,15 +83,11 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	return r.applyInParts(ctx, o)
 }
 
-// applyInParts is the second path. o is what stood in the first one's way.
-func (r *run) applyInParts(ctx context.Context, o *obstacle) (*uploads.Result, error) {
+// applyInParts is the second path. met is what stood in the first one's way.
+func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result, error) {
 	r.relaxed = r.upload.ExactlyOnce
 	txs := r.transactions()
-	settle := func() error { return r.settle(ctx, txs) }
-	if o.apart && len(txs) > 1 {
-		settle = func() error { return r.settleParts(ctx, txs, o) }
-	}
-	settled := settle()
+	settled := r.settle(ctx, txs, met)
 	if err := r.makeDurable(ctx); err != nil {
 		return nil, cmp.Or(settled, err)
 	}
@@ -133,6 +135,12 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 	first, last := 0, len(ops)-1
 	var form *obstacle
 	if i := failed.index - firstStep; i < len(steps) {
+		switch changed, err := r.outOfDate(ctx, steps[i].shape.table, err); {
+		case err != nil:
+			return nil, r.ownFault(err)
+		case changed:
+			return &obstacle{}, nil
+		}
 		first, last = steps[i].refs[0], steps[i].refs[len(steps[i].refs)-1]
 		form = r.formOf(steps[i], err)
 	}
@@ -225,6 +233,25 @@ func (r *run) refreshCatalog(ctx context.Context) error {
 	}
 	r.catalog = c
 	return nil
+}
+
+// outOfDate is whether a statement failed because its table is no longer what
+// the catalog was read as. The catalog is a new one then.
+func (r *run) outOfDate(ctx context.Context, t *table, err error) (bool, error) {
+	if !hasSQLState(err, outOfDate) {
+		return false, nil
+	}
+	c, err := r.store.catalog(ctx, r.store.options.Now())
+	if err != nil {
+		return false, &ownError{err}
+	}
+	r.catalog = c
+	for _, known := range r.catalog.tables {
+		if known.oid == t.oid {
+			return !slices.Equal(known.versions, t.versions), nil
+		}
+	}
+	return true, nil // it is gone
 }
 
 // ownFault is the answer to a failure of ferry's own statements: never a

@@ -115,19 +115,23 @@ type verdict struct {
 // attempt learns something or meets a concurrent change.
 const maxIdle = 8
 
-var errNoRest = errors.New("the rows of this upload kept changing")
+var (
+	errNoRest = errors.New("the rows of this upload kept changing")
+	errNoTime = errors.New("the time for this upload is over; what is committed stays so")
+)
 
 // settle decides all operations of txs, in as few database transactions as it
 // can: it splits where something is in the way, down to one client
 // transaction. Savepoints could not do this: deferred triggers run at COMMIT,
-// and settings made by the app's triggers outlive a ROLLBACK TO.
-func (r *run) settle(ctx context.Context, txs []*transaction) error {
+// and settings made by the app's triggers outlive a ROLLBACK TO. met is what
+// stood in the way of all of txs already; nil if they were not tried.
+func (r *run) settle(ctx context.Context, txs []*transaction, met *obstacle) error {
 	for idle := 0; idle < maxIdle; idle++ {
 		txs = openTransactions(txs)
 		if len(txs) == 0 {
 			return nil
 		}
-		o, err := r.try(ctx, txs)
+		o, err := r.try(ctx, txs, met)
 		switch {
 		case err != nil:
 			return err
@@ -135,7 +139,13 @@ func (r *run) settle(ctx context.Context, txs []*transaction) error {
 			return nil
 		case o.apart && len(txs) > 1:
 			return r.settleParts(ctx, txs, o)
-		case o.genuine && len(open(txs)) == 1 && !isTransient(o.err):
+		case o.err != nil && isTransient(o.err):
+			v, err := r.timedOut(ctx, txs[0], o.err)
+			if err != nil {
+				return err
+			}
+			o.refusals = []verdict{*v}
+		case o.genuine && len(open(txs)) == 1:
 			o.refusals = []verdict{{operation: open(txs)[0], refusal: r.refusalOf(o.err)}}
 		case o.apart:
 			return r.settleAlone(ctx, txs[0])
@@ -147,28 +157,45 @@ func (r *run) settle(ctx context.Context, txs []*transaction) error {
 		if rejected {
 			idle = -1
 		}
+		met = nil
 	}
 	return unavailable(errNoRest)
 }
 
-// try applies txs at once if it can, and looks closer where rows are lost or
-// operations were perhaps seen before.
-func (r *run) try(ctx context.Context, txs []*transaction) (*obstacle, error) {
-	ops := open(txs)
-	o, err := r.applyAtOnce(ctx, payload(ops), ops[0].tx.TxID)
-	switch {
-	case err != nil:
-		return nil, err
-	case o == nil:
-		for _, op := range ops {
-			op.decided = applied
+// try applies txs at once if it can, unless met says what stands in the way. It
+// looks closer where rows are lost or operations were perhaps seen before.
+func (r *run) try(ctx context.Context, txs []*transaction, met *obstacle) (o *obstacle, err error) {
+	r.alone = len(txs) == 1
+	if o = met; o == nil {
+		if r.outOfTime() {
+			return nil, unavailable(errNoTime)
 		}
-		return nil, nil
-	case o.maybeSeen, o.lostRows, len(o.planned) > 0:
+		o, err = r.tryAtOnce(ctx, txs)
+	}
+	if err == nil && o != nil && o.needsCloserLook() {
 		return r.attempt(ctx, txs, false)
 	}
-	return o, nil
+	return o, err
 }
+
+func (r *run) tryAtOnce(ctx context.Context, txs []*transaction) (*obstacle, error) {
+	if r.upload.OutOfOrder { // any of them may continue a rejected one
+		return &obstacle{maybeSeen: true}, nil
+	}
+	ops := open(txs)
+	o, err := r.applyAtOnce(ctx, payload(ops), ops[0].tx.TxID)
+	if err != nil || o != nil {
+		return o, err
+	}
+	for _, op := range ops {
+		op.decided = applied
+	}
+	return nil, nil
+}
+
+// needsCloserLook is whether it takes the history, or the rows themselves, to
+// know what is in the way.
+func (o *obstacle) needsCloserLook() bool { return o.maybeSeen || o.lostRows || len(o.planned) > 0 }
 
 // fanOut is into how many parts n transactions are split where any of them may
 // be in the way: measured best, from one to two hundred culprits in a thousand.
@@ -190,7 +217,7 @@ func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) 
 		parts = slices.Collect(slices.Chunk(txs, (len(txs)-1)/fanOut(len(txs))+1))
 	}
 	for _, part := range parts {
-		if err := r.settle(ctx, part); err != nil {
+		if err := r.settle(ctx, part, nil); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,8 @@ func isTransient(err error) bool {
 		return true
 	}
 	// What the app raises on purpose is its verdict, whatever SQLSTATE it
-	// chose; only class 40 asks for a repetition.
+	// chose, or it could block a client for ever; only class 40 asks for a
+	// repetition.
 	if raisedByApp(pgErr) && !strings.HasPrefix(pgErr.Code, "40") {
 		return false
 	}
@@ -94,6 +95,8 @@ func codeOf(pgErr *pgconn.PgError) string {
 	switch {
 	case pgErr.Code == "42501":
 		return uploads.CodeForbidden
+	case pgErr.Where != "" && strings.HasPrefix(pgErr.Code, "42"): // within a function of the app's
+		return uploads.CodeInternalError
 	case pgErr.Code == "42P01":
 		return uploads.CodeUnknownTable
 	case pgErr.Code == "42703":

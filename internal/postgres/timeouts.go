@@ -10,6 +10,36 @@ import (
 	"ferry/internal/uploads"
 )
 
+// The longest that a statement may wait for a lock, and take. What is left of
+// the upload's time may make it shorter.
+const (
+	longestWait = 5 * time.Second
+	longest     = 20 * time.Second
+)
+
+// left is what is left of the time that the upload may take.
+func (r *run) left() time.Duration {
+	return r.limit - r.store.options.Now().Sub(r.started)
+}
+
+// outOfTime is whether too little is left to try anything: a client transaction
+// would be blamed for what others took.
+func (r *run) outOfTime() bool { return r.left() < r.limit/12 }
+
+// statementLimit is the longest that a statement may take now. Where several
+// client transactions are tried together, half of the time is kept for finding
+// the one that takes so long, so that it is met alone in the end.
+func (r *run) statementLimit() time.Duration {
+	if r.limit == 0 { // not an upload
+		return longest
+	}
+	limit := r.left() - r.limit/8 // for what must be written then, and the answer
+	if !r.alone {
+		limit /= 2
+	}
+	return max(r.limit/48, min(longest, limit))
+}
+
 // A client transaction that times out or deadlocks alone becomes a verdict
 // after so many attempts over so long, if the database answers otherwise.
 const (

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -231,17 +232,30 @@ func appendEpoch(dst []byte, t *dataType, text string) ([]byte, error) {
 
 // appendEpochExponent reads 1.67811042e+9, as SDKs spell large reals.
 func appendEpochExponent(dst []byte, t *dataType, text string) ([]byte, error) {
-	negative, digits, ok := wholeDigits(text)
-	if !ok {
-		return dst, badDateTime(t, text)
-	}
-	if len(digits) > 15 {
+	const longest = 16 // of digits before the point: far beyond any date
+	plain := withoutExponent(text)
+	whole, _, _ := strings.Cut(plain, ".")
+	switch {
+	case plain != text && len(whole) <= longest:
+		return appendEpoch(dst, t, plain)
+	case text != "" && (text[0] == '-' || isDigit(text[0])):
 		return dst, dateTimeOverflow(t, text)
 	}
-	if negative {
-		digits = "-" + digits
+	return dst, badDateTime(t, text)
+}
+
+// clockWords are what Postgres reads as a date that depends on when it is read.
+//
+// Source: PostgreSQL documentation, "Special Date/Time Inputs".
+var clockWords = regexp.MustCompile(`(?i)\b(?:now|today|tomorrow|yesterday|allballs)\b`)
+
+// checkLiteral refuses a literal in Postgres' own notation that says what a
+// single value may not say.
+func checkLiteral(t *dataType, text string) error {
+	if t.holdsDateTime() && t.parts&^dateTimeParts == 0 && clockWords.MatchString(text) {
+		return badDateTime(t, text)
 	}
-	return appendEpoch(dst, t, digits)
+	return nil
 }
 
 // fractionOf reads decimal digits behind a point as that many places.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,12 +26,13 @@ const commitSQL = `COMMIT`
 // limitsSQL bounds the transaction. The settings are made here and not at
 // connect, because poolers refuse startup parameters and share connections. A
 // server that runs with synchronous_commit = off would let a 200 be forgotten.
-// $1: whether this commit need not wait for the disk.
+// $1: whether this commit need not wait for the disk, $2: lock_timeout,
+// $3: statement_timeout.
 const limitsSQL = `
 SELECT set_config('role', 'none', false),
        set_config('bytea_output', 'hex', true),
-       set_config('lock_timeout', '5s', true),
-       set_config('statement_timeout', '20s', true),
+       set_config('lock_timeout', $2, true),
+       set_config('statement_timeout', $3, true),
        set_config('idle_in_transaction_session_timeout', '10s', true),
        set_config('synchronous_commit', CASE
            WHEN $1 = 'relaxed' THEN 'off'
@@ -48,7 +50,8 @@ SELECT set_config('role', $1, true),
        set_config('row_security', 'on', true),
        set_config('search_path', $4, true),
        set_config('TimeZone', 'UTC', true),
-       set_config('DateStyle', 'ISO, YMD', true)`
+       set_config('DateStyle', 'ISO, YMD', true),
+       set_config('array_nulls', 'on', true)`
 
 // advanceSQL moves the client's progress on, or raises possiblySeen.
 const advanceSQL = `SELECT ferry.advance($1, $2, $3, $4, $5, $6, $7)`
@@ -87,7 +90,10 @@ func (r *run) begin() []query {
 	if r.relaxed {
 		commits = "relaxed"
 	}
-	queries := []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{textParam(commits)}}}
+	statement := r.statementLimit()
+	queries := []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{
+		textParam(commits), milliseconds(min(longestWait, statement/2)), milliseconds(statement),
+	}}}
 	if r.raises {
 		queries = append(queries, r.raiseCheckpoint())
 	}
@@ -95,6 +101,10 @@ func (r *run) begin() []query {
 		return queries
 	}
 	return append([]query{{sql: resetSQL}}, queries...)
+}
+
+func milliseconds(d time.Duration) param {
+	return textParam(strconv.FormatInt(d.Milliseconds(), 10) + "ms")
 }
 
 func (r *run) commit() query { return query{sql: commitSQL, tag: commitSQL} }

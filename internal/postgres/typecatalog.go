@@ -36,11 +36,13 @@ SELECT t.oid, n.nspname, t.typname, format_type(t.oid, NULL),
             WHEN t.typtype = 'm' THEN (SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid)
             ELSE 0 END,
        coalesce(e.typdelim::text, ','),
+       t.typrelid, coalesce(composite.xmin::text, ''),
        attributes.names, attributes.types, attributes.modifiers
 FROM needed
 JOIN pg_type t ON t.oid = needed.oid
 JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+LEFT JOIN pg_class composite ON composite.oid = t.typrelid
 CROSS JOIN LATERAL (
     SELECT array_agg(a.attname::text ORDER BY a.attnum), array_agg(a.atttypid ORDER BY a.attnum),
            array_agg(a.atttypmod ORDER BY a.attnum)
@@ -57,7 +59,8 @@ type typeRow struct {
 	modifier                    int32  // of a domain
 	part                        uint32 // a domain's base; an array's, range's or multirange's element
 	delimiter                   string
-	names                       []string // of a composite type's attributes
+	version                     relationVersion // of a composite type
+	names                       []string        // of a composite type's attributes
 	types                       []uint32
 	modifiers                   []int32
 }
@@ -76,7 +79,7 @@ func readTypes(ctx context.Context, tx pgx.Tx, used map[*column]uint32) (map[uin
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		r := &typeRow{}
 		err := row.Scan(&r.oid, &r.schema, &r.name, &r.display, &r.cast, &r.typtype, &r.isArray, &r.modifier,
-			&r.part, &r.delimiter, &r.names, &r.types, &r.modifiers)
+			&r.part, &r.delimiter, &r.version.oid, &r.version.xmin, &r.names, &r.types, &r.modifiers)
 		l.rows[r.oid] = r
 		return struct{}{}, err
 	})
@@ -109,21 +112,30 @@ func (l *typeLinker) link(oid uint32) *dataType {
 	}
 	t := &dataType{
 		oid: oid, name: r.display, cast: r.cast, delimiter: r.delimiter[0],
-		class: classOf(r.schema, r.name, r.typtype[0], r.isArray),
+		class: classOf(r.schema, r.name, r.typtype[0], r.isArray), longest: fixedLengths[r.cast],
 	}
 	if t.class == classGeometry {
 		// Only geometry reads GeoJSON; the assignment to a geography converts it.
 		t.cast = strings.TrimSuffix(r.cast, r.name) + "geometry"
 	}
 	t.parts = 1 << t.class
+	if t.class == classComposite {
+		t.versions = []relationVersion{r.version}
+	}
 	if t.element = l.link(r.part); t.element != nil {
-		t.parts |= t.element.parts
+		t.contain(t.element)
 	}
 	for i, name := range r.names {
 		part := l.link(r.types[i]).withModifier(r.modifiers[i])
 		t.fields = append(t.fields, compositeItem{name: name, typ: part})
-		t.parts |= part.parts
+		t.contain(part)
 	}
 	l.types[oid] = t
 	return t
+}
+
+// contain notes what t has because it is made of part.
+func (t *dataType) contain(part *dataType) {
+	t.parts |= part.parts
+	t.versions = append(t.versions, part.versions...)
 }

@@ -45,9 +45,14 @@ type dataType struct {
 	element   *dataType
 	delimiter byte            // between an array's elements, of the element type
 	fields    []compositeItem // a composite type's attributes, in order
+	// versions are those of the composite types in it.
+	versions []relationVersion
 	// parts are the classes of the type itself and of all that it is made of.
 	parts classSet
 	srid  int // of a geometry column; 0 if it has none
+	// longest is how much text the type holds, in characters for varchar(n) and
+	// in bytes for name and "char", which the cast would cut; 0 for no limit.
+	longest int
 }
 
 // compositeItem is one attribute of a composite type.
@@ -116,17 +121,31 @@ func (t *dataType) holdsDateTime() bool {
 }
 
 // withModifier returns the type as it is in a column, attribute or domain that
-// has this modifier. All that counts before the assignment is a geometry's SRID.
+// has this modifier. What counts before the assignment is a geometry's SRID, and
+// the length of a varchar, from which the assignment cuts blanks.
 func (t *dataType) withModifier(modifier int32) *dataType {
-	if modifier < 0 || !t.parts.has(classGeometry) {
+	if modifier < 0 {
 		return t
 	}
 	modified := *t
-	switch t.class {
-	case classGeometry:
+	switch {
+	case t.class == classGeometry:
 		modified.srid = sridOf(modifier)
-	case classArray:
+	case t.class == classArray:
 		modified.element = t.element.withModifier(modifier)
+	case t.cast == varcharCast:
+		modified.longest = int(modifier) - varcharHeader
+	default:
+		return t
 	}
 	return &modified
 }
+
+// varcharCast is quoted, because the name is a keyword.
+const varcharCast = `pg_catalog."varchar"`
+
+// varcharHeader is what a varchar's modifier has over its length (VARHDRSZ).
+const varcharHeader = 4
+
+// How many bytes these types hold: NAMEDATALEN - 1, and one.
+var fixedLengths = map[string]int{"pg_catalog.name": 63, `pg_catalog."char"`: 1}

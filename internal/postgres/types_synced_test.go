@@ -205,13 +205,16 @@ func TestTypesOfPostGISComeBackUnchanged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.needExtension("postgis", "postgresql-15-postgis-3")
+	const wkbPoint = `0101000000000000000000F03F0000000000000040`
+	const bigEndianPoint = `00000000013FF00000000000004000000000000000`
 	const hexPoint = `0101000020E6100000000000000000F03F0000000000000040`
 	values := []syncedValue{
 		{"geometry", `'SRID=4326;POINT(1 2)'`, []string{quoted(hexPoint), `"SRID=4326;POINT(1 2)"`}},
 		{"geometry(Point,4326)", `'SRID=4326;POINT(1 2)'`, []string{quoted(hexPoint), `"POINT(1 2)"`, quoted(`{"type":"Point","coordinates":[1,2]}`), `{"type":"Point","coordinates":[1,2]}`}},
 		{"geometry(Point,25832)", `'SRID=25832;POINT(1 2)'`, []string{`"POINT(1 2)"`, `"SRID=25832;POINT(1 2)"`, quoted(` {"type":"Point","coordinates":[1,2]}`)}},
 		{"geometry(PointZ)", `'POINT Z(1 2 3)'`, []string{`"POINT Z (1 2 3)"`}},
-		{"geography(Point,4267)", `'SRID=4267;POINT(1 2)'`, []string{`"POINT(1 2)"`, `"SRID=4267;POINT(1 2)"`}},
+		{"geography(Point,4267)", `'SRID=4267;POINT(1 2)'`, []string{`"POINT(1 2)"`, `"SRID=4267;POINT(1 2)"`, quoted(wkbPoint), `{"type":"Point","coordinates":[1,2],"crs":null}`}},
+		{"geometry(Point,25832)", `'SRID=25832;POINT(1 2)'`, []string{quoted(wkbPoint), quoted(bigEndianPoint)}},
 		{"geography", `'POINT(1 2)'`, []string{quoted(hexPoint), `"POINT(1 2)"`, quoted(`{"type":"Point","coordinates":[1,2]}`)}},
 		{"geometry(Point,4326)[]", `ARRAY['SRID=4326;POINT(1 2)']::geometry[]`, []string{quoted("{" + hexPoint + "}"), quoted(`["` + hexPoint + `"]`), `[{"type":"Point","coordinates":[1,2]}]`}},
 		{"local", `'SRID=25832;POINT(1 2)'`, []string{quoted(`{"type":"Point","coordinates":[1,2]}`)}},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -21,14 +20,6 @@ type ClaimCopy struct {
 	Path []string
 }
 
-// reservedClaims are those of RFC 7519, section 4.1: ferry alone sets them, or
-// a session could give itself another user or a longer life.
-var reservedClaims = [...]string{"sub", "aud", "iss", "iat", "exp", "nbf", "jti"}
-
-// parametersClaim is the one custom claim whose type the PowerSync Service
-// checks: a token in which it is not an object is refused (PSYNC_S2101).
-const parametersClaim = "parameters"
-
 // checkCopies refuses copies that overwrite ferry's own claims or each other.
 func checkCopies(copies []ClaimCopy) error {
 	for i, c := range copies {
@@ -38,7 +29,7 @@ func checkCopies(copies []ClaimCopy) error {
 		if _, err := jsontext.AppendQuote(nil, c.Name); err != nil {
 			return errors.New("the name of a custom claim is not valid UTF-8")
 		}
-		if slices.Contains(reservedClaims[:], c.Name) {
+		if isReserved(c.Name) {
 			return fmt.Errorf("custom claim %q is one that ferry sets itself", c.Name)
 		}
 		if slices.ContainsFunc(copies[:i], func(other ClaimCopy) bool { return other.Name == c.Name }) {
@@ -51,14 +42,13 @@ func checkCopies(copies []ClaimCopy) error {
 // lookUp finds the value of each copy in the session's claims, as it is spelled
 // there: a number keeps all its digits. What the session lacks is nil.
 func lookUp(copies []ClaimCopy, session json.RawMessage) ([]jsontext.Value, error) {
-	claims, ok := members(jsontext.Value(session))
+	claims, ok := parseObject(session)
 	if !ok {
-		// The reader's own error may quote the claims.
 		return nil, errors.New("the session's claims are not a JSON object")
 	}
 	values := make([]jsontext.Value, len(copies))
 	for i, c := range copies {
-		values[i] = follow(claims[c.Path[0]], c.Path[1:])
+		values[i] = follow(claims.get(c.Path[0]), c.Path[1:])
 	}
 	return values, nil
 }
@@ -66,15 +56,26 @@ func lookUp(copies []ClaimCopy, session json.RawMessage) ([]jsontext.Value, erro
 // follow is the value at path under value, or nil.
 func follow(value jsontext.Value, path []string) jsontext.Value {
 	for _, name := range path {
-		object, _ := members(value)
-		value = object[name]
+		claims, _ := parseObject(value)
+		value = claims.get(name)
 	}
 	return value
 }
 
-// members are the members of a JSON object, each as it is spelled.
-func members(object jsontext.Value) (map[string]jsontext.Value, bool) {
-	var m map[string]jsontext.Value
-	err := jsonv2.Unmarshal(object, &m)
-	return m, err == nil && m != nil
+// appendCopies writes the claims copied from the session, each with a comma
+// before it, but those that the source gave as well.
+func (i *Issuer) appendCopies(payload []byte, session json.RawMessage, given object) ([]byte, error) {
+	if len(i.claims) == 0 {
+		return payload, nil
+	}
+	values, err := lookUp(i.claims, session)
+	if err != nil {
+		return nil, err
+	}
+	for n, value := range values {
+		if name := i.claims[n].Name; value != nil && given.get(name) == nil {
+			payload = i.appendClaim(payload, name, value)
+		}
+	}
+	return payload, nil
 }

@@ -1,8 +1,10 @@
 // Package tokens issues the short-lived JWTs with which a signed-in user's
 // device connects to the PowerSync Service: sync tokens.
 //
-// It owns the signing keys, what stands in a sync token, and what is published
-// about the keys. The rules for the tokens are the PowerSync Service's, see
+// It owns the signing keys and how one follows another, what stands in a sync
+// token, what is published about the keys, and how the PowerSync Service judges
+// a token. For further claims it asks a [ClaimSource]. The rules for the tokens
+// are the PowerSync Service's, see
 // https://docs.powersync.com/configuration/auth/custom: it refuses a token
 // without sub, aud, iat or exp, with exp − iat over 86,400 s, with a kid that
 // it does not know, or with a `parameters` claim that is not an object. Any

@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -39,8 +41,9 @@ type Options struct {
 	Endpoint string
 	// Claims are copied from the session.
 	Claims []ClaimCopy
-	// Log takes a warning about a session's claim that cannot be copied. May be
-	// nil.
+	// Source gives further claims, which win over copied ones. May be nil.
+	Source ClaimSource
+	// Log takes a warning about a claim that is left out. May be nil.
 	Log *slog.Logger
 	// Now is the clock. Required.
 	Now func() time.Time
@@ -57,19 +60,21 @@ type Token struct {
 // Issuer issues sync tokens, and recognises them. It is safe for concurrent
 // use.
 type Issuer struct {
-	keys     KeySet
+	keys     atomic.Pointer[KeySet]
 	audience []string
 	issuer   string
 	ttl      int64 // seconds
 	endpoint string
 	claims   []ClaimCopy
+	source   ClaimSource
 	log      *slog.Logger
 	now      func() time.Time
 
 	// constant is the part of the payload that is the same in every token: the
 	// members aud and iss, each with a comma before it.
-	constant        []byte
-	parametersNoted sync.Once
+	constant []byte
+	// A warning of each kind is enough.
+	parametersNoted, reservedNoted sync.Once
 }
 
 // NewIssuer returns an Issuer, or an error that names everything wrong with
@@ -83,24 +88,38 @@ func NewIssuer(o Options) (*Issuer, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Issuer{
-		keys:     o.Keys,
+	i := &Issuer{
 		audience: slices.Clone(o.Audience),
 		issuer:   o.Issuer,
 		ttl:      int64(o.TTL / time.Second),
 		endpoint: o.Endpoint,
 		claims:   slices.Clone(o.Claims),
+		source:   o.Source,
 		log:      o.Log,
 		now:      o.Now,
 		constant: constantMembers(o.Audience, o.Issuer),
-	}, nil
+	}
+	i.keys.Store(&o.Keys)
+	return i, nil
 }
+
+// UseKeys changes the keys at once, for every later call. A token that is being
+// issued is signed with the old ones. It fails on a set without keys.
+func (i *Issuer) UseKeys(keys KeySet) error {
+	if len(keys.all) == 0 {
+		return errNoKey
+	}
+	i.keys.Store(&keys)
+	return nil
+}
+
+var errNoKey = errors.New("there is no token key")
 
 // check returns everything that is wrong with the options.
 func (o Options) check() error {
 	var errs []error
 	if len(o.Keys.all) == 0 {
-		errs = append(errs, errors.New("there is no token key"))
+		errs = append(errs, errNoKey)
 	}
 	if len(o.Audience) == 0 || slices.Contains(o.Audience, "") {
 		errs = append(errs, errors.New("a sync token needs an audience: the URL of the PowerSync Service, or what its client_auth.audience says"))
@@ -149,31 +168,41 @@ func constantMembers(audience []string, issuer string) []byte {
 }
 
 // Issue returns a fresh sync token for a user, with the configured claims of
-// the session. It fails on a user id that is empty or not UTF-8, and on claims
-// that are not a JSON object where some of them are to be copied.
+// the session and those of the source. It fails on a user id that is empty or
+// not UTF-8, on claims that are not a JSON object where some of them are to be
+// copied, and as the source does.
 //
 // Each token has a random `jti` (RFC 7519, section 4.1.7), so that no two are
 // the same text even within a second, and one can be told from another. The
 // PowerSync Service passes claims that it does not know on to the sync rules.
-func (i *Issuer) Issue(userID string, sessionClaims json.RawMessage) (Token, error) {
+func (i *Issuer) Issue(ctx context.Context, userID string, sessionClaims json.RawMessage) (Token, error) {
 	if userID == "" {
 		return Token{}, errors.New("issue sync token: the user id is empty")
 	}
+	given, err := i.given(ctx, userID, sessionClaims)
+	if err != nil {
+		return Token{}, fmt.Errorf("issue sync token: %w", err)
+	}
 	issuedAt := i.now().Unix()
-	payload, err := i.payload(userID, issuedAt, sessionClaims)
+	payload, err := i.payload(userID, issuedAt, sessionClaims, given)
+	if err != nil {
+		return Token{}, fmt.Errorf("issue sync token: %w", err)
+	}
+	jwt, err := i.keys.Load().active.token(payload)
 	if err != nil {
 		return Token{}, fmt.Errorf("issue sync token: %w", err)
 	}
 	return Token{
-		JWT:       i.keys.active.sign(payload),
+		JWT:       jwt,
 		ExpiresAt: time.Unix(issuedAt+i.ttl, 0).UTC(),
 		Endpoint:  i.endpoint,
 		UserID:    userID,
 	}, nil
 }
 
-// payload writes a token's claims.
-func (i *Issuer) payload(userID string, issuedAt int64, session json.RawMessage) ([]byte, error) {
+// payload writes a token's claims: ferry's own, those copied from the session,
+// and those that the source gave.
+func (i *Issuer) payload(userID string, issuedAt int64, session json.RawMessage, given object) ([]byte, error) {
 	payload := append(make([]byte, 0, 512), `{"sub":`...)
 	payload, err := jsontext.AppendQuote(payload, userID)
 	if err != nil {
@@ -187,46 +216,12 @@ func (i *Issuer) payload(userID string, issuedAt int64, session json.RawMessage)
 	payload = append(payload, `,"jti":"`...)
 	payload = append(payload, rand.Text()...)
 	payload = append(payload, '"')
-	payload, err = i.appendCopies(payload, session)
+	payload, err = i.appendCopies(payload, session, given)
 	if err != nil {
 		return nil, err
 	}
-	return append(payload, '}'), nil
+	return append(i.appendGiven(payload, given), '}'), nil
 }
 
-// appendCopies writes the custom claims, each with a comma before it.
-func (i *Issuer) appendCopies(payload []byte, session json.RawMessage) ([]byte, error) {
-	if len(i.claims) == 0 {
-		return payload, nil
-	}
-	values, err := lookUp(i.claims, session)
-	if err != nil {
-		return nil, err
-	}
-	for n, value := range values {
-		if value == nil {
-			continue
-		}
-		name := i.claims[n].Name
-		if name == parametersClaim && value.Kind() != '{' {
-			i.warnOfParameters()
-			continue
-		}
-		payload = append(payload, ',')
-		payload = append(payload, quote(name)...)
-		payload = append(payload, ':')
-		payload = append(payload, value...)
-	}
-	return payload, nil
-}
-
-// warnOfParameters tells the operator once, not at every token.
-func (i *Issuer) warnOfParameters() {
-	i.parametersNoted.Do(func() {
-		i.log.Warn("a session's `parameters` claim is not an object and is left out of sync tokens, because the PowerSync Service would refuse them")
-	})
-}
-
-// JWKS is the JSON Web Key Set to publish (RFC 7517, section 5): the public
-// halves of the keys. HS256 keys have none, and must never appear in it.
-func (i *Issuer) JWKS() []byte { return []byte(`{"keys":[]}`) }
+// JWKS is the set to publish, see KeySet.JWKS.
+func (i *Issuer) JWKS() []byte { return i.keys.Load().JWKS() }

@@ -47,6 +47,16 @@ func options(t testing.TB) Options {
 	}
 }
 
+// signed returns a payload signed with a key.
+func signed(t testing.TB, k Key, payload string) string {
+	t.Helper()
+	token, err := k.token([]byte(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 func newIssuer(t testing.TB, o Options) *Issuer {
 	t.Helper()
 	issuer, err := NewIssuer(o)
@@ -58,7 +68,7 @@ func newIssuer(t testing.TB, o Options) *Issuer {
 
 func issue(t testing.TB, i *Issuer, userID, session string) Token {
 	t.Helper()
-	token, err := i.Issue(userID, json.RawMessage(session))
+	token, err := i.Issue(t.Context(), userID, json.RawMessage(session))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +183,7 @@ func TestIssuedTokensVerifyWithGoJose(t *testing.T) {
 		t.Errorf("kid %q, want %q", got, testKeyID)
 	}
 	// Signed by go-jose, the payload gives the very same text.
-	again, err := joseSigner(t).Sign(payload)
+	again, err := joseSigner(t, "HS256", testSecret).Sign(payload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +250,7 @@ func TestIssueRefuses(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			token, err := issuer.Issue(c.userID, json.RawMessage(c.session))
+			token, err := issuer.Issue(t.Context(), c.userID, json.RawMessage(c.session))
 			if err == nil || err.Error() != c.want {
 				t.Errorf("error %v, want %s", err, c.want)
 			}

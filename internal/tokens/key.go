@@ -1,132 +1,101 @@
 package tokens
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
-const (
-	// minSecretBytes is the least length of an HS256 key (RFC 7518, section
-	// 3.2).
-	minSecretBytes = 32
-	maxKeyIDBytes  = 128
-)
+const maxKeyIDBytes = 128
 
-// Key signs sync tokens. The PowerSync Service knows it under the same id, in
-// `client_auth.jwks.keys`. Make one with [NewHS256Key].
+// Key signs sync tokens. The PowerSync Service knows it, or its public half,
+// under the same id. Make one with [NewHS256Key], or read several with
+// [ParseKeySet].
 type Key struct {
-	id string
-	// header is the whole first part of a token that this key signs. It is the
-	// same text in every token, so that a token's key and algorithm are found
-	// by comparison, never by believing what a header says.
+	id, alg string
+	// header is the whole first part of a token that this key signs, and the
+	// dot behind it. It is the same text in every token, so that a token's key
+	// and algorithm are found by comparison, never by believing what a header
+	// says.
 	header string
-	// mac is the HMAC-SHA-256 of a text. The secret lives in it alone, where
-	// printing a Key does not reach.
-	mac func(text []byte) []byte
+	// What follows holds the key itself, where printing a Key does not reach.
+	scheme
 }
 
-// NewHS256Key returns a key that signs with HMAC-SHA-256. The id is 1 to 128
-// printable ASCII characters, the secret at least 32 bytes.
-func NewHS256Key(id string, secret []byte) (Key, error) {
-	if len(id) < 1 || len(id) > maxKeyIDBytes || strings.ContainsFunc(id, notPrintable) {
-		return Key{}, fmt.Errorf("key id is not 1 to %d printable ASCII characters", maxKeyIDBytes)
+// scheme is what a key does by its kind.
+type scheme struct {
+	size     int // bytes of a signature
+	sign     func(text []byte) (signature []byte, err error)
+	verifies func(text, signature []byte) bool
+	// jwk is what verifies the key's tokens (RFC 7517, section 4): its public
+	// half, or, of a symmetric key, the key itself.
+	jwk func() []byte
+	// secret is nil but for symmetric keys.
+	secret func() []byte
+}
+
+func newKey(id, alg string, s scheme) (Key, error) {
+	if !isKeyID(id) {
+		return Key{}, errKeyID
 	}
-	if len(secret) < minSecretBytes {
-		return Key{}, fmt.Errorf("key %q has %d bytes, HS256 needs at least %d: make one with `ferry keygen`", id, len(secret), minSecretBytes)
-	}
-	header := append([]byte(`{"alg":"HS256","kid":`), quote(id)...)
+	header := append([]byte(`{"alg":`), quote(alg)...)
+	header = append(append(header, `,"kid":`...), quote(id)...)
 	header = append(header, `,"typ":"JWT"}`...)
-	secret = bytes.Clone(secret)
-	return Key{
-		id:     id,
-		header: base64.RawURLEncoding.EncodeToString(header),
-		mac: func(text []byte) []byte {
-			h := hmac.New(sha256.New, secret)
-			h.Write(text)
-			return h.Sum(nil)
-		},
-	}, nil
+	return Key{id: id, alg: alg, header: base64.RawURLEncoding.EncodeToString(header) + ".", scheme: s}, nil
+}
+
+var errKeyID = fmt.Errorf("key id is not 1 to %d printable ASCII characters", maxKeyIDBytes)
+
+func isKeyID(id string) bool {
+	return len(id) >= 1 && len(id) <= maxKeyIDBytes && !strings.ContainsFunc(id, notPrintable)
 }
 
 // notPrintable reports whether r is outside of ASCII's printable characters.
 func notPrintable(r rune) bool { return r < ' ' || r > '~' }
 
-// quote writes text that is known to be valid UTF-8 as a JSON string.
-func quote(text string) []byte {
-	quoted, _ := jsontext.AppendQuote(nil, text)
-	return quoted
-}
-
-// sign returns payload as a JWS in compact form (RFC 7515, section 7.1).
+// token returns payload as a JWS in compact form (RFC 7515, section 7.1).
 // Written out here because a general library takes several times as long:
 // BenchmarkSign compares the two, and the tests hold them to the same text.
-func (k Key) sign(payload []byte) string {
+func (k Key) token(payload []byte) (string, error) {
 	enc := base64.RawURLEncoding
-	token := make([]byte, 0, len(k.header)+enc.EncodedLen(len(payload))+enc.EncodedLen(sha256.Size)+2)
+	token := make([]byte, 0, len(k.header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(k.size))
 	token = append(token, k.header...)
-	token = append(token, '.')
 	token = enc.AppendEncode(token, payload)
-	mac := k.mac(token)
+	signature, err := k.sign(token)
+	if err != nil {
+		return "", fmt.Errorf("sign with key %q: %w", k.id, err)
+	}
 	token = append(token, '.')
-	token = enc.AppendEncode(token, mac)
-	return string(token)
+	return string(enc.AppendEncode(token, signature)), nil
 }
 
-// verify returns the payload of a token that this key signed.
-func (k Key) verify(token string) ([]byte, bool) {
-	end := strings.LastIndexByte(token, '.')
-	if end < 0 {
-		return nil, false
-	}
-	signed, signature := token[:end], token[end+1:]
-	encoded, ours := strings.CutPrefix(signed, k.header+".")
+// open returns the payload of a token that this key signed.
+func (k Key) open(token string) ([]byte, bool) {
+	rest, ours := strings.CutPrefix(token, k.header)
 	if !ours {
 		return nil, false
 	}
-	// The texts are compared, because several texts decode to one signature.
-	expected := base64.RawURLEncoding.AppendEncode(nil, k.mac([]byte(signed)))
-	if !hmac.Equal([]byte(signature), expected) {
+	encoded, text, _ := strings.Cut(rest, ".")
+	signature, ok := decodeBase64url(text)
+	if !ok || !k.verifies([]byte(token[:len(k.header)+len(encoded)]), signature) {
 		return nil, false
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(encoded)
 	return payload, err == nil
 }
 
-// KeySet holds the keys of a server: the active one signs, all of them verify.
-type KeySet struct {
-	active Key
-	all    []Key
+// decodeBase64url takes the one text of some bytes and none of the others that
+// lenient readers take: padding, line breaks, bits that are left over.
+func decodeBase64url(text string) ([]byte, bool) {
+	if strings.ContainsAny(text, "\r\n") {
+		return nil, false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return b, err == nil
 }
 
-// NewKeySet returns a set of keys with ids of their own. The others are those
-// whose tokens may still be in use, or will be.
-func NewKeySet(active Key, others ...Key) (KeySet, error) {
-	set := KeySet{active: active, all: append([]Key{active}, others...)}
-	for i, k := range set.all {
-		if k.id == "" {
-			return KeySet{}, errors.New("a key of the set is empty: make it with NewHS256Key")
-		}
-		if slices.ContainsFunc(set.all[:i], func(other Key) bool { return other.id == k.id }) {
-			return KeySet{}, fmt.Errorf("key id %q stands twice", k.id)
-		}
-	}
-	return set, nil
-}
+// isZero is whether the key was not made by this package.
+func (k Key) isZero() bool { return k.sign == nil }
 
-// verify returns the payload of a token that one of the keys signed.
-func (s KeySet) verify(token string) ([]byte, bool) {
-	for _, k := range s.all {
-		if payload, ok := k.verify(token); ok {
-			return payload, true
-		}
-	}
-	return nil, false
-}
+var errEmptyKey = errors.New("a key of the set is empty: make it with NewHS256Key")

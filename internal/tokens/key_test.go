@@ -72,9 +72,9 @@ func TestAKeyKeepsItsOwnSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := key.sign([]byte(`{}`))
+	before := signed(t, key, `{}`)
 	clear(secret)
-	if key.sign([]byte(`{}`)) != before {
+	if signed(t, key, `{}`) != before {
 		t.Error("the key was changed from outside")
 	}
 }

@@ -124,7 +124,7 @@ func TestAcceptedByServiceRefusesWhatTheServiceDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return key.sign(payload)
+		return signed(t, key, string(payload))
 	}
 	day := testNow.Add(24 * time.Hour)
 	for _, c := range []struct {

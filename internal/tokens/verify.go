@@ -15,7 +15,7 @@ var errNotOurs = errors.New("not a sync token of this server")
 
 // Signed reports whether one of the keys signed token, be it expired or not.
 func (i *Issuer) Signed(token string) bool {
-	_, ok := i.keys.verify(token)
+	_, ok := i.keys.Load().open(token)
 	return ok
 }
 
@@ -27,7 +27,7 @@ func (i *Issuer) Signed(token string) bool {
 // A token that one of the keys signed and that is refused all the same gives a
 // [fault.Error] InvalidSession; any other error means that none signed it.
 func (i *Issuer) Verify(token string) (claims json.RawMessage, err error) {
-	payload, ok := i.keys.verify(token)
+	payload, ok := i.keys.Load().open(token)
 	if !ok {
 		return nil, errNotOurs
 	}

@@ -79,7 +79,7 @@ func TestVerifyRefusesByClaims(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			token := o.Keys.active.sign([]byte(c.payload))
+			token := signed(t, o.Keys.active, c.payload)
 			claims, err := issuer.Verify(token)
 			if !issuer.Signed(token) {
 				t.Error("not recognised as signed")
@@ -115,8 +115,8 @@ func TestVerifyRefusesWhatNoKeySigned(t *testing.T) {
 	}
 	resigned := func(header string) string {
 		key := o.Keys.active
-		key.header = base64.RawURLEncoding.EncodeToString([]byte(header))
-		return key.sign([]byte(`{}`))
+		key.header = base64.RawURLEncoding.EncodeToString([]byte(header)) + "."
+		return signed(t, key, `{}`)
 	}
 	cases := map[string]string{
 		"nothing":                   "",

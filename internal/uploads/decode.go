@@ -177,10 +177,16 @@ func checkClientID(id string) error {
 	return nil
 }
 
-// checkOpIDs decides whether the upload can be applied exactly once.
+// checkOpIDs decides whether the upload can be applied exactly once, and notes
+// whether its client transactions are in order.
 func checkOpIDs(up *Upload) error {
 	last, missing, index := int64(-1), false, 0
+	lastTx := int64(-1)
 	for _, tx := range up.Transactions {
+		if tx.TxID >= 0 {
+			up.OutOfOrder = up.OutOfOrder || tx.TxID <= lastTx
+			lastTx = tx.TxID
+		}
 		for _, op := range tx.Operations {
 			switch {
 			case op.OpID < 0:

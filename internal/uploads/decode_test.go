@@ -190,17 +190,19 @@ func TestDecodeReadsEverySpellingOfAnEntry(t *testing.T) {
 func TestDecodeGroupsConsecutiveTxIDs(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		txIDs []string // of the entries, in order
-		want  []uploads.Transaction
+		txIDs      []string // of the entries, in order
+		want       []uploads.Transaction
+		outOfOrder bool
 	}{
-		"one transaction":      {[]string{"7", "7", "7"}, txs(tx(7, 3))},
-		"neighbours":           {[]string{"7", "7", "8"}, txs(tx(7, 2), tx(8, 1))},
-		"spelled differently":  {[]string{"7", "7.0", `"7"`}, txs(tx(7, 3))},
-		"0 is a tx_id":         {[]string{"0", "0"}, txs(tx(0, 2))},
-		"apart, so not one":    {[]string{"7", "8", "7"}, txs(tx(7, 1), tx(8, 1), tx(7, 1))},
-		"none":                 {[]string{"", ""}, txs(tx(-1, 1), tx(-1, 1))},
-		"null is none":         {[]string{"null", "null"}, txs(tx(-1, 1), tx(-1, 1))},
-		"none between the two": {[]string{"7", "", "7"}, txs(tx(7, 1), tx(-1, 1), tx(7, 1))},
+		"one transaction":      {txIDs: []string{"7", "7", "7"}, want: txs(tx(7, 3))},
+		"neighbours":           {txIDs: []string{"7", "7", "8"}, want: txs(tx(7, 2), tx(8, 1))},
+		"spelled differently":  {txIDs: []string{"7", "7.0", `"7"`}, want: txs(tx(7, 3))},
+		"0 is a tx_id":         {txIDs: []string{"0", "0"}, want: txs(tx(0, 2))},
+		"apart, so not one":    {txIDs: []string{"7", "8", "7"}, want: txs(tx(7, 1), tx(8, 1), tx(7, 1)), outOfOrder: true},
+		"falling":              {txIDs: []string{"8", "7"}, want: txs(tx(8, 1), tx(7, 1)), outOfOrder: true},
+		"none":                 {txIDs: []string{"", ""}, want: txs(tx(-1, 1), tx(-1, 1))},
+		"null is none":         {txIDs: []string{"null", "null"}, want: txs(tx(-1, 1), tx(-1, 1))},
+		"none between the two": {txIDs: []string{"7", "", "7"}, want: txs(tx(7, 1), tx(-1, 1), tx(7, 1)), outOfOrder: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +216,7 @@ func TestDecodeGroupsConsecutiveTxIDs(t *testing.T) {
 				entries = append(entries, entry)
 			}
 			got := decode(t, `[`+strings.Join(entries, ",")+`]`)
-			want := &uploads.Upload{Transactions: tt.want, Operations: len(entries)}
+			want := &uploads.Upload{Transactions: tt.want, OutOfOrder: tt.outOfOrder, Operations: len(entries)}
 			if diff := cmp.Diff(want, got, ignoreRaw, cmpopts.IgnoreFields(uploads.Operation{}, "Fingerprint")); diff != "" {
 				t.Errorf("tx_ids %q (-want +got):\n%s", tt.txIDs, diff)
 			}

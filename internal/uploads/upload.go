@@ -83,6 +83,9 @@ type Upload struct {
 	// Grouped is whether the request itself said where each client transaction
 	// ends ("transactions").
 	Grouped bool
+	// OutOfOrder is whether tx_ids do not rise, as no SDK sends them: a client
+	// transaction may then go on after another one.
+	OutOfOrder bool
 	// ExactlyOnce is whether a redelivery can be recognised: the request has a
 	// client id, and every operation an op id.
 	ExactlyOnce bool

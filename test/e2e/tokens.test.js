@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from 'jose';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from 'jose';
 import { Ferry } from './support/ferry.js';
 
 describe('sync tokens', { timeout: 120_000 }, () => {
@@ -107,4 +111,46 @@ describe('sync tokens', { timeout: 120_000 }, () => {
     assert.equal(body.message, body.detail);
     assert.equal('token' in body, false);
   }
+});
+
+describe('several token keys', { timeout: 120_000 }, () => {
+  let ferry, home;
+  before(async () => {
+    home = await mkdtemp(join(tmpdir(), 'ferry-e2e-keys-'));
+    ferry = new Ferry({ FERRY_TOKEN_KEYS_FILE: join(home, 'keys.json') });
+    ferry.command('keys', 'add', '--kid', 'HS256', '--alg', 'HS256');
+    for (const alg of ['EdDSA', 'ES256', 'RS256']) ferry.command('keys', 'add', '--kid', alg, '--alg', alg);
+    await ferry.start();
+  });
+  after(async () => {
+    await ferry?.stop();
+    await rm(home, { recursive: true, force: true });
+  });
+
+  // The PowerSync Service fetches keys and verifies tokens with the same library.
+  for (const alg of ['EdDSA', 'ES256', 'RS256']) {
+    it(`${alg} tokens verify with the published keys, as soon as the key is activated`, async () => {
+      ferry.command('keys', 'activate', alg, '--force');
+      const published = createRemoteJWKSet(new URL(`${ferry.url}/.well-known/jwks.json`));
+      const { protectedHeader, payload } = await jwtVerify(await tokenOf(alg), published, { audience: ferry.audience });
+      assert.deepEqual(protectedHeader, { alg, kid: alg, typ: 'JWT' });
+      assert.equal(payload.sub, ferry.user('alice').user_id);
+    });
+  }
+
+  /** The first token that is signed with a key, which ferry takes within a second or so. */
+  async function tokenOf(kid) {
+    for (;;) {
+      const { status, body } = await ferry.request('GET', '/token', { session: ferry.user('alice').session });
+      assert.equal(status, 200);
+      if (decodeProtectedHeader(body.token).kid === kid) return body.token;
+      await delay(50);
+    }
+  }
+
+  it('the published keys have nothing but their public halves', async () => {
+    const { body } = await ferry.request('GET', '/api/auth/keys');
+    const members = Object.fromEntries(body.keys.map((key) => [key.kid, Object.keys(key).sort().join()]));
+    assert.deepEqual(members, { EdDSA: 'alg,crv,kid,kty,x', ES256: 'alg,crv,kid,kty,x,y', RS256: 'alg,e,kid,kty,n' });
+  });
 });

@@ -1,5 +1,5 @@
 // A ferry of the test's own: `ferry dev` with a private Postgres.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -19,16 +19,22 @@ const stopMilliseconds = 20_000;
  * superuser connections to its Postgres.
  */
 export class Ferry {
+  #environment;
   #process;
   #home;
   #log = [];
+
+  /** `environment` has settings beside those of `ferry dev`. */
+  constructor(environment = {}) {
+    this.#environment = environment;
+  }
 
   async start() {
     // Postgres does not run as root; whoever it runs as must get to its files.
     this.#home = await mkdtemp(join(tmpdir(), 'ferry-e2e-'));
     await chmod(this.#home, 0o755);
     const args = ['dev', '--dir', join(this.#home, 'dev'), '--listen', '127.0.0.1:0', '--json'];
-    this.#process = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'], env: unconfigured(process.env) });
+    this.#process = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'], env: this.#variables() });
     stopWithThisProcess(this.#process);
     this.#keepLog();
     Object.assign(this, JSON.parse(await this.#firstLine()));
@@ -45,6 +51,15 @@ export class Ferry {
     } finally {
       await rm(this.#home, { recursive: true, force: true });
     }
+  }
+
+  /** Runs another command of ferry's with the same settings, and returns what it prints. */
+  command(...args) {
+    return execFileSync(binary, args, { env: this.#variables(), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  }
+
+  #variables() {
+    return { ...unconfigured(process.env), ...this.#environment };
   }
 
   user(name) {

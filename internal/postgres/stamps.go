@@ -1,0 +1,71 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// sharedRowsSQL lists pairs of relations through which the same rows can be
+// written: a view and its tables, a table and its partitions or heirs, and what
+// has any of these in common. $1: oids.
+const sharedRowsSQL = `
+WITH RECURSIVE part (whole, oid) AS (
+    SELECT w.ev_class, d.refobjid
+    FROM pg_rewrite w
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+    UNION
+    SELECT h.inhparent, h.inhrelid
+    FROM pg_inherits h
+), reach (root, oid) AS (
+    SELECT unnest($1::oid[]), unnest($1::oid[])
+    UNION
+    SELECT reach.root, part.oid
+    FROM reach
+    JOIN part ON part.whole = reach.oid
+)
+SELECT DISTINCT a.root, b.root
+FROM reach a
+JOIN reach b ON b.oid = a.oid AND b.root <> a.root`
+
+// guardStamps refuses uploads to a table without stamps if its rows have some
+// under another name: else clients could write the columns after all.
+func (c *catalog) guardStamps(ctx context.Context, tx pgx.Tx, oids []uint32) error {
+	stamped := map[uint32]string{}
+	for name, t := range c.tables {
+		if len(t.stamps) > 0 {
+			stamped[t.oid] = name
+		}
+	}
+	if len(stamped) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, sharedRowsSQL, oids)
+	if err != nil {
+		return err
+	}
+	shared := map[uint32][]uint32{}
+	var oid, other uint32
+	if _, err := pgx.ForEachRow(rows, []any{&oid, &other}, func() error {
+		shared[oid] = append(shared[oid], other)
+		return nil
+	}); err != nil {
+		return err
+	}
+	for name, t := range c.tables {
+		if len(t.stamps) > 0 || t.refusal != "" {
+			continue
+		}
+		for _, oid := range slices.Concat([]uint32{t.oid}, shared[t.oid]) {
+			if owner, ok := stamped[oid]; ok {
+				guarded := *t
+				guarded.refusal = "the server fills columns of these rows, which take uploads as " + owner
+				c.tables[name] = &guarded
+				break
+			}
+		}
+	}
+	return nil
+}
