@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,9 +75,11 @@ func (k *keyring) later(d time.Duration) {
 	k.write(moved)
 }
 
+// write replaces the file at once: what watches it never sees half of it.
 func (k *keyring) write(text string) {
 	k.t.Helper()
-	if err := os.WriteFile(k.path, []byte(text), 0o600); err != nil {
+	draft := k.path + ".new"
+	if err := errors.Join(os.WriteFile(draft, []byte(text), 0o600), os.Rename(draft, k.path)); err != nil {
 		k.t.Fatal(err)
 	}
 }

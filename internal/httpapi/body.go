@@ -20,16 +20,20 @@ import (
 // need not exceed (RFC 9659, section 3).
 const maxZstdWindow = 8 << 20
 
-// readBody reads a JSON body of at most MaxBodyBytes.
-func (s *server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
-	return s.readBodyUpTo(w, r, s.MaxBodyBytes)
+// stalledAfter is how long nothing of a body may arrive. Whoever stalls holds
+// memory that others wait for.
+const stalledAfter = 8 * time.Second
+
+// readBody reads a JSON body of at most MaxBodyBytes that a user sends.
+func (s *server) readBody(w http.ResponseWriter, r *http.Request, user string) (body []byte, release func(), err error) {
+	return s.readBodyUpTo(w, r, user, s.MaxBodyBytes)
 }
 
 // readBodyUpTo reads a JSON body, decompressed. Reading stops at limit bytes,
-// at the request's deadline, and when the bodies of all requests together fill
-// the memory set aside for them. release must be called once the body is not
-// needed any more.
-func (s *server) readBodyUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {
+// at the request's deadline, when nothing arrives for long, and when the bodies
+// of the user, or of all requests together, fill their memory. release must be
+// called once the body is not needed any more.
+func (s *server) readBodyUpTo(w http.ResponseWriter, r *http.Request, user string, limit int64) (body []byte, release func(), err error) {
 	if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
 		return nil, nil, err
 	}
@@ -42,14 +46,16 @@ func (s *server) readBodyUpTo(w http.ResponseWriter, r *http.Request, limit int6
 	if r.ContentLength > mostSent {
 		return nil, nil, s.bodyTooLarge(w, limit)
 	}
-	sent := &sentBody{Reader: http.MaxBytesReader(w, r.Body, mostSent)}
-	b := &boundedBuffer{server: s, limit: limit}
-	release = func() { s.memory.Release(b.reserved) }
+	sent := &sentBody{Reader: http.MaxBytesReader(w, r.Body, mostSent), connection: http.NewResponseController(w), stalledAfter: s.stalledAfter}
+	sent.deadline, _ = r.Context().Deadline()
+	b := &boundedBuffer{memory: s.memory, user: user, limit: limit}
 	if err := b.fillFrom(sent, encoding, r.ContentLength); err != nil {
-		release()
+		b.release()
 		return nil, nil, s.bodyFault(w, err, sent.err, encoding, limit)
 	}
-	return b.bytes, release, nil
+	// What net/http reads behind the body has the rest of the time.
+	_ = sent.connection.SetReadDeadline(sent.deadline)
+	return b.bytes, b.release, nil
 }
 
 // checkContentType does not mind what parameters there are: JSON has none
@@ -100,14 +106,24 @@ func decompressor(r io.Reader, encoding string) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
-// sentBody is a body as it is sent. It remembers what went wrong on the way,
-// which a decompressor may report as if the compression were wrong.
+// sentBody is a body as it is sent, which must not stall. It remembers what went
+// wrong on the way, which a decompressor may report as if the compression were
+// wrong.
 type sentBody struct {
 	io.Reader
-	err error
+	connection *http.ResponseController
+	deadline   time.Time // of the request
+	// stalledAfter is how long nothing may arrive.
+	stalledAfter time.Duration
+	err          error
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
+	stalled := time.Now().Add(b.stalledAfter)
+	if !b.deadline.IsZero() && b.deadline.Before(stalled) {
+		stalled = b.deadline
+	}
+	_ = b.connection.SetReadDeadline(stalled) // what has no connection cannot stall
 	n, err := b.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err = err

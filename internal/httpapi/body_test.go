@@ -260,11 +260,16 @@ type connection struct {
 // connect sends an upload's header lines, the given ones among them.
 func (a *api) connect(t *testing.T, lines ...string) *connection {
 	t.Helper()
+	return a.connectAs(t, alice, lines...)
+}
+
+func (a *api) connectAs(t *testing.T, user string, lines ...string) *connection {
+	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.Listener.Addr().String())
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	c := &connection{conn.(*net.TCPConn), bufio.NewReader(conn)}
-	c.write(t, "POST /upload HTTP/1.1\r\nHost: ferry\r\nAuthorization: Bearer "+a.session(t, time.Hour)+"\r\n"+
+	c.write(t, "POST /upload HTTP/1.1\r\nHost: ferry\r\nAuthorization: Bearer "+a.sessionOf(t, user, time.Hour)+"\r\n"+
 		strings.Join(lines, "\r\n")+"\r\n\r\n")
 	return c
 }
@@ -389,8 +394,8 @@ func TestAnnouncedBytesDoNotTakeMemory(t *testing.T) {
 	t.Parallel()
 	const maxBody = 1 << 20
 	a := setup(t, func(a *api) { a.options.MaxBodyBytes = maxBody })
-	for range 4 * bodiesInFlight {
-		c := a.connect(t, fmt.Sprintf("Content-Length: %d", maxBody), "Expect: 100-continue")
+	for n := range 4 * bodiesInFlight {
+		c := a.connectAs(t, fmt.Sprint("user ", n), fmt.Sprintf("Content-Length: %d", maxBody), "Expect: 100-continue")
 		line, err := c.answers.ReadString('\n') // which comes once the server reads the body
 		if err != nil || !strings.Contains(line, "100 Continue") {
 			t.Fatalf("answered %q: %v", line, err)
@@ -402,10 +407,26 @@ func TestAnnouncedBytesDoNotTakeMemory(t *testing.T) {
 	}
 }
 
+// Who stalls in the middle of a body gives its memory back.
+func TestAStalledBodyIsGivenUp(t *testing.T) {
+	t.Parallel()
+	a := setup(t)
+	a.state.stalledAfter = 50 * time.Millisecond
+	c := a.connect(t, "Content-Length: 1000")
+	c.write(t, `{"crud":[`)
+	want := problem(503, "unavailable", "the body did not arrive in time; it is safe to try again, with smaller batches on a slow line")
+	if diff := cmp.Diff(want, decoded(t, c.read(t).body)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Memory is bounded for all bodies together and for those of each user, and
+// small ones always find room.
 func TestBodiesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
+	const maxBody = 1 << 20
 	applying, finish := make(chan struct{}), make(chan struct{})
-	a := setup(t, withStore(func(ctx context.Context, c uploads.Caller, u *uploads.Upload) (*uploads.Result, error) {
+	a := setup(t, func(a *api) { a.options.MaxBodyBytes = maxBody }, withStore(func(ctx context.Context, c uploads.Caller, u *uploads.Upload) (*uploads.Result, error) {
 		if u.ClientID == "" {
 			return applyAll(ctx, c, u)
 		}
@@ -413,46 +434,61 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		<-finish
 		return applyAll(ctx, c, u)
 	}))
-	greatest := []byte(`{"client_id":"c",` + string(padded(testMaxBody - len(`"client_id":"c",`)))[1:])
-	session := a.session(t, time.Hour)
-	answers := make(chan error, bodiesInFlight)
-	for range bodiesInFlight {
-		go func() {
-			// Unannounced, so that their memory grows as they arrive.
-			body := io.MultiReader(bytes.NewReader(greatest))
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/upload", body)
-			if err != nil {
-				answers <- err
-				return
-			}
-			bearer(session)(r)
-			got, err := a.send(r)
-			if err == nil && got.status != http.StatusOK {
-				err = fmt.Errorf("answered %d: %s", got.status, got.body)
-			}
-			answers <- err
-		}()
+	greatest := []byte(`{"client_id":"c",` + string(padded(maxBody - len(`"client_id":"c",`)))[1:])
+	sessions := map[string]string{}
+	for _, user := range []string{"bob", "carol", "dave", "erin", "frank"} {
+		sessions[user] = a.sessionOf(t, user, time.Hour)
 	}
-	for range bodiesInFlight {
-		<-applying
+	sendGreatest := func(user string) (answer, error) {
+		// Unannounced, so that its memory grows as it arrives.
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/upload", io.MultiReader(bytes.NewReader(greatest)))
+		if err != nil {
+			return answer{}, err
+		}
+		bearer(sessions[user])(r)
+		return a.send(r)
 	}
-
-	full := a.upload(t, puts(1))
 	want := problem(503, "unavailable", "too many uploads are arriving at once; it is safe to try again")
-	if diff := cmp.Diff(want, decoded(t, full.body)); diff != "" || full.header.Get("Retry-After") != "1" {
-		t.Errorf("while memory is full: Retry-After %q (-want +got):\n%s", full.header.Get("Retry-After"), diff)
+	refused := func(what, user string) {
+		t.Helper()
+		got, err := sendGreatest(user)
+		must(t, err)
+		if diff := cmp.Diff(want, decoded(t, got.body)); diff != "" || got.header.Get("Retry-After") != "1" {
+			t.Errorf("%s: Retry-After %q (-want +got):\n%s", what, got.header.Get("Retry-After"), diff)
+		}
 	}
-	if got := a.do(t, http.MethodGet, "/token", nil); got.status != http.StatusOK {
-		t.Errorf("while memory is full, a token is answered %d", got.status)
+	answers := make(chan error, bodiesInFlight)
+	fill := func(user string, bodies int) {
+		for range bodies {
+			go func() {
+				got, err := sendGreatest(user)
+				if err == nil && got.status != http.StatusOK {
+					err = fmt.Errorf("answered %d: %s", got.status, got.body)
+				}
+				answers <- err
+			}()
+			<-applying
+		}
 	}
 
+	const each = bodiesInFlight / sharePerUser
+	fill("bob", each)
+	refused("a third body of one user", "bob")
+	fill("carol", each)
+	fill("dave", each)
+	fill("erin", bodiesInFlight-3*each-1) // the last one's place is for small ones
+	refused("while memory is full", "frank")
+	if got := a.upload(t, puts(1)); got.status != http.StatusOK {
+		t.Errorf("while memory is full, a small body is answered %d: %s", got.status, got.body)
+	}
 	close(finish)
-	for range bodiesInFlight {
+	for range bodiesInFlight - 1 {
 		if err := <-answers; err != nil {
 			t.Error(err)
 		}
 	}
-	if got := a.upload(t, puts(1)); got.status != http.StatusOK {
-		t.Errorf("afterwards: answered %d: %s", got.status, got.body)
+	go func() { <-applying }()
+	if got, err := sendGreatest("frank"); err != nil || got.status != http.StatusOK {
+		t.Errorf("afterwards: answered %d: %s, %v", got.status, got.body, err)
 	}
 }

@@ -65,7 +65,7 @@ func (s *server) checkpointRequest(w http.ResponseWriter, r *http.Request, f *fa
 	if err != nil {
 		return nil, nil, err
 	}
-	body, release, err := s.readBody(w, r)
+	body, release, err := s.readBody(w, r, p.UserID)
 	if err != nil {
 		return nil, nil, err
 	}

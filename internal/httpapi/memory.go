@@ -3,14 +3,20 @@ package httpapi
 import (
 	"errors"
 	"io"
+	"sync"
 )
 
 const (
 	// smallestBuffer is what a body takes at least, in bytes.
 	smallestBuffer = 4 << 10
-	// trustedLength is how many bytes are reserved because a Content-Length
-	// announces them. Beyond that a client has to send them first.
-	trustedLength = 64 << 10
+	// smallBody is how large a body is that always finds room: bodies that are
+	// larger leave some of the memory to others. It is also how many bytes are
+	// reserved because a Content-Length announces them; beyond that a client
+	// has to send them first.
+	smallBody = 64 << 10
+	// sharePerUser is which part of the memory one user may fill, and
+	// shareOfSmall which is kept for small bodies.
+	sharePerUser, shareOfSmall = 4, 8
 )
 
 var (
@@ -18,17 +24,57 @@ var (
 	errMemoryFull   = errors.New("the bodies of all requests fill their memory")
 )
 
-// bodyMemory is the memory set aside for all bodies together, in bytes. Each
-// has room for one byte over its limit, which shows that there are more.
-func bodyMemory(maxBodyBytes int64) int64 { return bodiesInFlight * (maxBodyBytes + 1) }
+// bodyMemory is the memory set aside for the bodies of all requests together.
+// No user can fill it alone.
+type bodyMemory struct {
+	total int64 // bytes
+
+	mu     sync.Mutex
+	used   int64
+	byUser map[string]int64
+}
+
+// newBodyMemory has room for some bodies of the greatest size, each with one
+// byte over its limit, which shows that there are more.
+func newBodyMemory(maxBodyBytes int64) *bodyMemory {
+	return &bodyMemory{total: bodiesInFlight * (maxBodyBytes + 1), byUser: map[string]int64{}}
+}
+
+// reserve gives a user more bytes, for a body that has size then, or none.
+func (m *bodyMemory) reserve(user string, more, size int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	room := m.total
+	if size > smallBody {
+		room -= m.total / shareOfSmall
+	}
+	if m.used+more > room || m.byUser[user]+more > m.total/sharePerUser {
+		return false
+	}
+	m.used += more
+	m.byUser[user] += more
+	return true
+}
+
+func (m *bodyMemory) release(user string, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used -= bytes
+	if m.byUser[user] -= bytes; m.byUser[user] <= 0 {
+		delete(m.byUser, user)
+	}
+}
 
 // boundedBuffer grows as a body arrives and reserves its memory as it grows.
 type boundedBuffer struct {
-	server   *server
-	limit    int64 // of a body, in bytes
+	memory   *bodyMemory
+	user     string
+	limit    int64 // of the body, in bytes
 	bytes    []byte
 	reserved int64
 }
+
+func (b *boundedBuffer) release() { b.memory.release(b.user, b.reserved) }
 
 // fillFrom reads a body to its end, decompressed. contentLength is -1 where the
 // client does not say.
@@ -38,7 +84,7 @@ func (b *boundedBuffer) fillFrom(sent io.Reader, encoding string, contentLength 
 		return err
 	}
 	defer content.Close()
-	if err := b.grow(max(smallestBuffer, min(contentLength+1, trustedLength))); err != nil {
+	if err := b.grow(max(smallestBuffer, min(contentLength+1, smallBody))); err != nil {
 		return err
 	}
 	for {
@@ -63,7 +109,7 @@ func (b *boundedBuffer) fillFrom(sent io.Reader, encoding string, contentLength 
 // grow makes room for size bytes, or for as many as a body may have.
 func (b *boundedBuffer) grow(size int64) error {
 	size = min(size, b.limit+1)
-	if !b.server.memory.TryAcquire(size - b.reserved) {
+	if !b.memory.reserve(b.user, size-b.reserved, size) {
 		return errMemoryFull
 	}
 	b.reserved = size

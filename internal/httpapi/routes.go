@@ -93,7 +93,7 @@ func (s *server) receive(
 	w http.ResponseWriter, r *http.Request, f *facts, p *identity.Principal,
 	decode func(body []byte) (*uploads.Upload, error),
 ) (up *uploads.Upload, release func(), err error) {
-	body, release, err := s.readBody(w, r)
+	body, release, err := s.readBody(w, r, p.UserID)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -20,7 +20,6 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
 	"github.com/go-chi/httprate"
-	"golang.org/x/sync/semaphore"
 
 	"ferry/internal/fault"
 	"ferry/internal/identity"
@@ -82,8 +81,10 @@ var openAPI []byte
 // server is the API's state.
 type server struct {
 	Options
-	memory     *semaphore.Weighted // bytes of request bodies
-	tokenLimit *httprate.RateLimiter
+	memory *bodyMemory
+	// stalledAfter is how long nothing of a body may arrive.
+	stalledAfter time.Duration
+	tokenLimit   *httprate.RateLimiter
 }
 
 // New returns the API as a handler.
@@ -91,9 +92,10 @@ func New(o Options) http.Handler { return newServer(o).routes() }
 
 func newServer(o Options) *server {
 	return &server{
-		Options:    o,
-		memory:     semaphore.NewWeighted(bodyMemory(o.MaxBodyBytes)),
-		tokenLimit: newTokenLimit(),
+		Options:      o,
+		memory:       newBodyMemory(o.MaxBodyBytes),
+		stalledAfter: stalledAfter,
+		tokenLimit:   newTokenLimit(),
 	}
 }
 

@@ -882,50 +882,6 @@ func TestAttackAnUploadThatAlwaysTimesOutIsDecidedInTheEnd(t *testing.T) {
 	t.Error("eight attempts over eight minutes end in 503: this client is blocked for ever")
 }
 
-// A statement that never ends is met alone in the end, however many stand around
-// it, and its client is not blocked for ever.
-func TestAttackAStatementThatNeverEndsIsRejectedInTheEnd(t *testing.T) {
-	t.Parallel()
-	for _, around := range []int{0, 3, 40} {
-		t.Run(fmt.Sprintf("among %d", around), func(t *testing.T) {
-			t.Parallel()
-			b := attackOn(t, `CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
-				$$ BEGIN IF new.body = 'slow' THEN PERFORM pg_sleep(60); END IF; RETURN new; END $$;
-				CREATE TRIGGER s BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION sleep()`)
-			var ahead atomic.Int64 // the clock, in seconds
-			store := openAttacked(t, b.db.URLAs("ferry_login", ""), func(o *postgres.Options) {
-				o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load()) * time.Second) }
-			})
-			entries := []string{}
-			for i := range around + 1 {
-				text := "quick"
-				if i == around/2 {
-					text = "slow"
-				}
-				entries = append(entries, putNote(i+1, fmt.Sprint(i), `{"body":"`+text+`"}`))
-			}
-			for delivery := range 8 {
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-				r, err := store.Apply(ctx, claimsOf("u"), decodeEntries(t, "c", entries...))
-				cancel()
-				ahead.Add(60)
-				if err != nil {
-					continue
-				}
-				if len(r.Rejected) != 1 || r.Rejected[0].Code != "timeout" || r.Rejected[0].RowID != fmt.Sprint(around/2) {
-					t.Errorf("%+v", outcomeOf(r))
-				}
-				b.balanced(t, r, around+1)
-				if delivery < 4 {
-					t.Errorf("rejected after %d deliveries, want 5 at least", delivery+1)
-				}
-				return
-			}
-			t.Errorf("eight deliveries over eight minutes end in 503: this client is blocked for ever")
-		})
-	}
-}
-
 // The rest of a rejected client transaction is rejected with it, also behind
 // another one in the same request.
 func TestAttackARejectedTransactionThatGoesOnBehindAnother(t *testing.T) {

@@ -25,16 +25,21 @@ func (e *ownError) Unwrap() error { return e.err }
 // that the upload must be tried again later.
 func (r *run) attempt(ctx context.Context, txs []*transaction, singly bool) (*obstacle, error) {
 	var o *obstacle
+	started := r.store.options.Now()
 	err := r.repeatedly(ctx, func() (err error) {
 		o, err = r.attemptOnce(ctx, txs, singly)
 		return err
 	})
 	r.session.rollback(ctx)
+	r.took = r.store.options.Now().Sub(started)
 	if own, ok := errors.AsType[*ownError](err); ok {
 		return nil, r.ownFault(own.err)
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && mayTimeOut(pgErr) {
 		return &obstacle{apart: true, err: pgErr, last: len(open(txs)) - 1}, nil
+	}
+	if isOfTheBatch(err, len(txs) == 1) {
+		return &obstacle{apart: true, last: len(open(txs)) - 1}, nil
 	}
 	if err != nil {
 		return nil, unavailable(err)
@@ -86,15 +91,12 @@ func (r *run) recognise(ctx context.Context, txs []*transaction) error {
 		return r.session.exchange(ctx, r.begin()...)
 	}
 	ops := open(txs)
-	known, err := r.lockedHistory(ctx, ops[0].op.OpID, ops[len(ops)-1].op.OpID, r.continuations(txs))
+	known, err := r.lockedHistory(ctx, ops, r.continuations(txs))
 	if err != nil {
 		return err
 	}
 	for _, o := range ops {
-		rec, ok := known[operationKey{o.op.OpID, o.op.Fingerprint}]
-		if !ok {
-			continue
-		}
+		rec := known[operationKey{o.op.OpID, o.op.Fingerprint}]
 		o.decided = rec.decision
 		switch rec.decision {
 		case applied:
@@ -176,7 +178,16 @@ func (r *run) runSteps(ctx context.Context, prefix []query, steps []*step, ops [
 	if len(s.refs) == 1 && s.metItsRow(err) {
 		return r.meetRow(ops[s.refs[0]]), nil
 	}
-	return obstacleOf(err, s.refs[0], s.refs[len(s.refs)-1])
+	return genuine(obstacleOf(err, s.refs[0], s.refs[len(s.refs)-1]))
+}
+
+// genuine marks an obstacle that would come back however the statement is
+// written.
+func genuine(o *obstacle, err error) (*obstacle, error) {
+	if o != nil {
+		o.genuine = true
+	}
+	return o, err
 }
 
 // obstacleOf sorts out an error of the app's statements: one that may go away
@@ -193,7 +204,7 @@ func obstacleOf(err error, first, last int) (*obstacle, error) {
 func (s *step) metItsRow(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && s.kind == uploads.Put && pgErr.Code == "23505" &&
-		slices.Contains(s.shape.table.idIndexes, pgErr.ConstraintName)
+		slices.Contains(s.shape.table.idIndexes, indexName{pgErr.SchemaName, pgErr.TableName, pgErr.ConstraintName})
 }
 
 // meetRow is the obstacle of an operation whose row is there and yet was not
@@ -236,7 +247,7 @@ func (r *run) finish(ctx context.Context, ops []*operation) (*obstacle, error) {
 	if err == nil {
 		return nil, nil
 	}
-	o, err := obstacleOf(err, 0, len(ops)-1)
+	o, err := genuine(obstacleOf(err, 0, len(ops)-1))
 	if o != nil {
 		o.atCommit = true
 	}

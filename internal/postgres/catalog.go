@@ -46,7 +46,7 @@ type table struct {
 	idArbiter bool
 	// idIndexes are the unique indexes on the id column alone: a violation of
 	// one means that the row exists.
-	idIndexes []string
+	idIndexes []indexName
 	// inherited is whether rows of the table may be in others that inherit from
 	// it.
 	inherited bool
@@ -59,11 +59,15 @@ type table struct {
 
 // index is an index whose first column is this one.
 type index struct {
-	column, name string
-	own          bool // and not that of a partition or of an inheriting table
-	unique       bool // on that column alone
-	immediate    bool // whether ON CONFLICT may use it, if it is unique
+	column    string
+	name      indexName
+	own       bool // and not that of a partition or of an inheriting table
+	unique    bool // on that column alone
+	immediate bool // whether ON CONFLICT may use it, if it is unique
 }
+
+// indexName is how an error names an index.
+type indexName struct{ schema, table, index string }
 
 // setID makes c the id column; nil for none.
 func (t *table) setID(c *column) {
@@ -99,6 +103,9 @@ type column struct {
 	hexBytea       bool // bytea comes as bare hex
 	canSelect      bool
 	canUpdate      bool
+	// sameBytes is whether equal texts have equal bytes, as they have not under
+	// a nondeterministic collation.
+	sameBytes bool
 }
 
 // catalogOptions say which tables take uploads, and as whom.
@@ -148,8 +155,10 @@ ORDER BY array_position($1, n.nspname), c.relname`
 const columnsSQL = `
 SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '', a.attidentity = 'a',
        has_column_privilege($2, a.attrelid, a.attnum, 'SELECT'),
-       has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE')
+       has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE'),
+       coalesce(l.collisdeterministic, true)
 FROM pg_attribute a
+LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
@@ -165,11 +174,13 @@ WITH RECURSIVE family (root, oid) AS (
     JOIN pg_inherits h ON h.inhparent = family.oid
     JOIN pg_class c ON c.oid = h.inhrelid AND c.relkind IN ('r', 'p')
 )
-SELECT family.root, a.attname, ic.relname, family.oid = family.root,
+SELECT family.root, a.attname, n.nspname, tc.relname, ic.relname, family.oid = family.root,
        i.indisunique AND i.indnkeyatts = 1 AND i.indexprs IS NULL, i.indimmediate
 FROM family
 JOIN pg_index i ON i.indrelid = family.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
+JOIN pg_class tc ON tc.oid = i.indrelid
+JOIN pg_namespace n ON n.oid = tc.relnamespace
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 WHERE i.indisvalid AND i.indpred IS NULL`
 
@@ -182,6 +193,9 @@ func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now 
 			// compiling them takes ten times as long as running them.
 			if _, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog', true), set_config('jit', 'off', true)`); err != nil {
 				return err
+			}
+			if encoding := tx.Conn().PgConn().ParameterStatus("server_encoding"); encoding != "UTF8" {
+				return fmt.Errorf("the database's encoding is %s, and ferry needs UTF8", encoding)
 			}
 			var err error
 			c, err = readCatalog(ctx, tx, o)
@@ -281,7 +295,7 @@ func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[ui
 	var modifier int32
 	var c column
 	_, err = pgx.ForEachRow(rows,
-		[]any{&oid, &c.name, &typeOID, &modifier, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canUpdate},
+		[]any{&oid, &c.name, &typeOID, &modifier, &c.notNull, &c.generated, &c.identityAlways, &c.canSelect, &c.canUpdate, &c.sameBytes},
 		func() error {
 			added := c
 			added.client, added.sql = added.name, pgx.Identifier{added.name}.Sanitize()
@@ -325,7 +339,7 @@ func readIndexes(ctx context.Context, tx pgx.Tx, tables map[uint32]*table, oids 
 	}
 	var oid uint32
 	var x index
-	_, err = pgx.ForEachRow(rows, []any{&oid, &x.column, &x.name, &x.own, &x.unique, &x.immediate}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &x.column, &x.name.schema, &x.name.table, &x.name.index, &x.own, &x.unique, &x.immediate}, func() error {
 		tables[oid].indexes = append(tables[oid].indexes, x)
 		return nil
 	})

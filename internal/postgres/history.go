@@ -48,7 +48,8 @@ func appendRecord(dst []byte, r record) []byte {
 	return dst
 }
 
-// readRecords adds stored records to known.
+// readRecords puts stored records into known, of the operations that are keys of
+// it: a client may have stored any number of others.
 func readRecords(known map[operationKey]record, b []byte) error {
 	for len(b) > 0 {
 		if len(b) < recordSize {
@@ -66,7 +67,9 @@ func readRecords(known map[operationKey]record, b []byte) error {
 			copy(r.rejection[:], b)
 			b = b[len(r.rejection):]
 		}
-		known[r.key] = r
+		if _, asked := known[r.key]; asked {
+			known[r.key] = r
+		}
 	}
 	return nil
 }

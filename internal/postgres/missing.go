@@ -139,11 +139,12 @@ type rowState struct {
 //
 // Where the two differ, other operations of the same database transaction have
 // changed the row, and it depends on them what the answer is: then they are
-// committed first. Within one client transaction the later state counts.
+// committed first. Within one client transaction the state counts that the
+// operations before this one make.
 func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow, singly bool) (*obstacle, error) {
 	var missing []*operation
 	var refs []int
-	lastPut, firstDelete := landmarks(ops)
+	lastPut := lastPuts(ops)
 	for _, l := range lost {
 		o := ops[l.ref]
 		switch {
@@ -185,12 +186,15 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 	for _, s := range steps {
 		for _, i := range s.refs {
 			row := now[i]
-			switch {
-			case row == before[i]:
-			case !singly:
+			// What others of the same database transaction did may decide whether
+			// the row is there, and whether it may be changed.
+			if !singly && (row != before[i] || row.visible && !s.shape.table.suppresses(s.kind)) {
 				return &obstacle{apart: true, first: refs[i], last: refs[i]}, nil
-			case before[i].hidden() && !row.exists && refs[i] < firstDelete:
-				row = before[i] // it was removed behind this operation
+			}
+			if row != before[i] {
+				if row, err = r.stateBehind(ctx, ops[:refs[i]], missing[i]); err != nil {
+					return obstacleOf(err, refs[i], refs[i])
+				}
 			}
 			if v := judge(missing[i], s, row, depends[i]); v != nil {
 				result.refusals = append(result.refusals, *v)
@@ -201,25 +205,33 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 	return result, nil
 }
 
-// hidden is whether a row is there, but not for the caller.
-func (s rowState) hidden() bool { return s.exists && !s.visible }
-
 // rowName is a row as the client names it.
 type rowName struct{ table, id string }
 
-// landmarks returns where each row is put for the last time, and where the
-// first row is deleted, perhaps with others.
-func landmarks(ops []*operation) (lastPut map[rowName]int, firstDelete int) {
-	lastPut, firstDelete = map[rowName]int{}, len(ops)
+// lastPuts returns where each row is put for the last time.
+func lastPuts(ops []*operation) map[rowName]int {
+	last := map[rowName]int{}
 	for i, o := range ops {
-		switch o.op.Kind {
-		case uploads.Put:
-			lastPut[rowName{o.op.Table, o.op.ID}] = i
-		case uploads.Delete:
-			firstDelete = min(firstDelete, i)
+		if o.op.Kind == uploads.Put {
+			last[rowName{o.op.Table, o.op.ID}] = i
 		}
 	}
-	return lastPut, firstDelete
+	return last
+}
+
+// stateBehind is the state of o's row as the operations before it leave it: they
+// are carried out once more, and taken back.
+func (r *run) stateBehind(ctx context.Context, before []*operation, o *operation) (rowState, error) {
+	queries := append(r.begin(), r.becomeCaller())
+	steps, _ := plan(r.catalog, payload(before), true)
+	for _, s := range steps {
+		queries = append(queries, careful(s, before))
+	}
+	asked, _ := plan(r.catalog, []*uploads.Operation{o.op}, false)
+	found := make([]rowState, 1)
+	err := r.look(ctx, asked, found, queries)
+	r.session.rollback(ctx)
+	return found[0], err
 }
 
 // lookTwice looks at rows in the open transaction, ends it, and looks again.

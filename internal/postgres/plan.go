@@ -71,7 +71,7 @@ func (p *planner) add(ref int, op *uploads.Operation) *uploads.Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	key, comparable := rowKey(s.shape.table.id.typ, id)
+	key, comparable := rowKey(s.shape.table.id, id)
 	if _, twice := s.seen[key]; twice || s.seenAll {
 		s = p.open(op.Kind, s.shape.table, s.shape.columns, op.Fields)
 	}
@@ -264,12 +264,12 @@ func idText(t *dataType, id string) (string, *uploads.Refusal) {
 
 // rowKey returns what two spellings of one id have in common; ok is false for
 // types in which equality is not known here.
-func rowKey(t *dataType, id string) (key string, ok bool) {
-	switch {
+func rowKey(c *column, id string) (key string, ok bool) {
+	switch t := c.typ; {
 	case t.class == classInteger, t.class == classUUID:
 		return id, true
 	case t.cast == "pg_catalog.text", t.cast == varcharCast:
-		return id, true
+		return id, c.sameBytes
 	}
 	return id, false
 }
@@ -296,8 +296,15 @@ func sameNames(a, b []uploads.Field) bool {
 	return true
 }
 
+// maxTold is how much of a name, id or message is stored beside a rejection and
+// told to the client, in bytes: whole ones stand in the stored operations.
+const maxTold = 4 << 10
+
 // sendable makes text storable: a name or id that Postgres cannot hold must
-// not make its own rejection fail.
+// not make its own rejection fail, nor one without end fill the answer.
 func sendable(s string) string {
+	if len(s) > maxTold {
+		s = s[:maxTold] + "…"
+	}
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
 }

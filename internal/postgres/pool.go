@@ -54,6 +54,8 @@ func openPool(ctx context.Context, url string, connections int32, transactionPoo
 		config.MaxConns = connections
 		config.MinConns = min(config.MinConns, connections)
 	}
+	// Whatever is set for the database or the role: ferry speaks UTF-8.
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
 		config.ConnConfig.RuntimeParams["application_name"] = "ferry"
 	}

@@ -44,12 +44,16 @@ WITH RECURSIVE role AS (
     JOIN pg_auth_members a ON a.member = reach.oid
 ), owned AS (
     -- One object of each owner, a table if there is one. pg_shdepend has the
-    -- owner of everything but what initdb made, which is a superuser's.
+    -- owner of everything but what initdb made, which is a superuser's. What a
+    -- session makes for itself, or a large object, is above no policy.
     SELECT DISTINCT ON (d.refobjid) d.refobjid AS owner, pg_describe_object(d.classid, d.objid, d.objsubid) AS what
     FROM reach
     JOIN pg_shdepend d ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = reach.oid AND d.deptype = 'o'
     JOIN pg_database db ON db.datname = current_database()
-    WHERE d.dbid = db.oid OR (d.classid = 'pg_database'::regclass AND d.objid = db.oid)
+    LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+    WHERE (d.dbid = db.oid OR (d.classid = 'pg_database'::regclass AND d.objid = db.oid))
+      AND d.classid <> 'pg_largeobject'::regclass
+      AND c.relpersistence IS DISTINCT FROM 't'
     ORDER BY d.refobjid, d.classid <> 'pg_class'::regclass, d.classid, d.objid
 ), ferry_grants (grantee, owner) AS (
     SELECT a.grantee, n.nspowner
@@ -162,9 +166,10 @@ func (s *Store) checkRights(ctx context.Context) error {
 // the cause where the operator must act first.
 func (s *Store) Ready(ctx context.Context) error {
 	var version int64
+	var encoding string
 	err := s.control.QueryRow(ctx,
-		`SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`,
-		pgx.QueryExecModeExec).Scan(&version) // prepares nothing: it works behind any pooler
+		`SELECT coalesce(max(version_id), 0), current_setting('server_encoding') FROM `+versionTable+` WHERE is_applied`,
+		pgx.QueryExecModeExec).Scan(&version, &encoding) // prepares nothing: it works behind any pooler
 	switch {
 	case hasSQLState(err, "42P01", "3F000"):
 		return notReady(err, "the database has no schema ferry; run: ferry migrate up")
@@ -172,6 +177,9 @@ func (s *Store) Ready(ctx context.Context) error {
 		return notReady(err, "ferry's role has no rights on schema ferry; run: ferry migrate up --grant-to ROLE")
 	case err != nil:
 		return notReady(err, "the database does not answer")
+	}
+	if encoding != "UTF8" {
+		return notReady(nil, fmt.Sprintf("the database's encoding is %s, which cannot hold every text that clients send; ferry needs UTF8", encoding))
 	}
 	latest, err := latestVersion()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,8 +41,13 @@ type run struct {
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
 	relaxed bool
-	// alone is whether a single client transaction is tried.
-	alone bool
+	// alone is whether a single client transaction is tried, granted how long
+	// each statement of it may take, and took how long it all took.
+	alone         bool
+	granted, took time.Duration
+	// pace is how many client transactions are tried together; 0 for all.
+	// tooSlow is the least number that took too long.
+	pace, tooSlow int
 	// raises is whether each database transaction raises the client's write
 	// checkpoint. The last one that was raised is checkpoint.
 	raises     bool
@@ -67,7 +73,8 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 			ops = append(ops, &r.upload.Transactions[i].Operations[j])
 		}
 	}
-	if r.upload.OutOfOrder {
+	r.pace = r.store.paces.of(r.key())
+	if r.upload.OutOfOrder || r.pace > 0 {
 		return r.applyInParts(ctx, nil)
 	}
 	r.alone = len(r.upload.Transactions) == 1
@@ -87,7 +94,13 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result, error) {
 	r.relaxed = r.upload.ExactlyOnce
 	txs := r.transactions()
-	settled := r.settle(ctx, txs, met)
+	var settled error
+	if r.pace > 0 {
+		settled = r.settleAtPace(ctx, txs, r.pace)
+	} else {
+		settled = r.settle(ctx, txs, met)
+	}
+	r.notePace(ctx, settled)
 	if err := r.makeDurable(ctx); err != nil {
 		return nil, cmp.Or(settled, err)
 	}
@@ -101,6 +114,8 @@ func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result,
 // transaction. It returns what stood in the way, if anything did; then nothing
 // is left behind. firstTx is the tx_id of the first operation.
 func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx int64) (*obstacle, error) {
+	started := r.store.options.Now()
+	defer func() { r.took = r.store.options.Now().Sub(started) }()
 	steps, refusals := plan(r.catalog, ops, false)
 	if len(refusals) > 0 {
 		return &obstacle{planned: refusals}, nil
@@ -149,7 +164,7 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 	}
 	o, transient := obstacleOf(err, first, last)
 	switch {
-	case transient != nil && hasSQLState(err, "40001", "40P01"): // four times: apart from others it may go through
+	case transient != nil && isOfTheBatch(err, r.alone): // apart from others it may go through
 		return &obstacle{apart: true, last: len(ops) - 1}, nil
 	case transient != nil:
 		return nil, unavailable(err)
@@ -220,6 +235,14 @@ func (r *run) repeatedly(ctx context.Context, once func() error) error {
 			return err
 		}
 	}
+}
+
+// isOfTheBatch is whether fewer client transactions together may go through
+// where these did not: what they lock, or all their locks and rows, are too many
+// at once. Alone, only a deadlock is counted.
+func isOfTheBatch(err error, alone bool) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pgErr.Code, "40") || strings.HasPrefix(pgErr.Code, "53") && !alone)
 }
 
 // isTimeout is whether a statement gave up waiting. Other client transactions

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -109,6 +110,18 @@ type verdict struct {
 	operation *operation
 	refusal   uploads.Refusal
 	dependsOn *uuid // the rejection that came before it
+	// certain is whether the database itself judged, so that it does not matter
+	// how old the catalog is.
+	certain bool
+}
+
+// verdictOf is the verdict of an error of the database.
+func (r *run) verdictOf(o *operation, pgErr *pgconn.PgError) verdict {
+	return verdict{
+		operation: o, refusal: r.refusalOf(pgErr),
+		// These may come of how the statement was written.
+		certain: !strings.HasPrefix(pgErr.Code, "42") && pgErr.Code != "23505",
+	}
 }
 
 // maxIdle bounds how often one set of transactions is tried in vain: each
@@ -146,7 +159,9 @@ func (r *run) settle(ctx context.Context, txs []*transaction, met *obstacle) err
 			}
 			o.refusals = []verdict{*v}
 		case o.genuine && len(open(txs)) == 1:
-			o.refusals = []verdict{{operation: open(txs)[0], refusal: r.refusalOf(o.err)}}
+			o.refusals = []verdict{r.verdictOf(open(txs)[0], o.err)}
+		case o.genuine && !r.hasTimeToFindOut(len(open(txs))):
+			o.refusals = []verdict{r.verdictOf(blamed(open(txs), o), o.err)}
 		case o.apart:
 			return r.settleAlone(ctx, txs[0])
 		}
@@ -173,7 +188,10 @@ func (r *run) try(ctx context.Context, txs []*transaction, met *obstacle) (o *ob
 		o, err = r.tryAtOnce(ctx, txs)
 	}
 	if err == nil && o != nil && o.needsCloserLook() {
-		return r.attempt(ctx, txs, false)
+		o, err = r.attempt(ctx, txs, false)
+	}
+	if err == nil && o != nil && o.err != nil && isTimeout(o.err) && (r.tooSlow == 0 || len(txs) < r.tooSlow) {
+		r.tooSlow = len(txs)
 	}
 	return o, err
 }
@@ -191,6 +209,18 @@ func (r *run) tryAtOnce(ctx context.Context, txs []*transaction) (*obstacle, err
 		op.decided = applied
 	}
 	return nil, nil
+}
+
+// maxSingly is how many operations of a client transaction are tried with a
+// statement for each: of more, the memory for these statements would be without
+// bounds.
+const maxSingly = 5_000
+
+// hasTimeToFindOut is whether a client transaction of so many operations, which
+// was just tried, can be tried once more so that its culprit is known. Else the
+// first operation of the statement that failed is blamed.
+func (r *run) hasTimeToFindOut(operations int) bool {
+	return operations <= maxSingly && r.took < r.left()-r.limit/4
 }
 
 // needsCloserLook is whether it takes the history, or the rows themselves, to
@@ -245,7 +275,7 @@ func (r *run) settleAlone(ctx context.Context, tx *transaction) error {
 			}
 			o.refusals = []verdict{*v}
 		case o.err != nil:
-			o.refusals = []verdict{{operation: blamed(open(alone), o), refusal: r.refusalOf(o.err)}}
+			o.refusals = []verdict{r.verdictOf(blamed(open(alone), o), o.err)}
 		}
 		rejected, err := r.rejectAll(ctx, o.refusals)
 		if err != nil {
@@ -271,14 +301,15 @@ func blamed(ops []*operation, o *obstacle) *operation {
 	return ops[o.first]
 }
 
-// rejectAll stores verdicts and reports whether it did: no verdict rests on a
-// catalog that may be older than the tables, so that the first ones of an
+// rejectAll stores verdicts and reports whether it did: none of ferry's own rests
+// on a catalog that may be older than the tables, so that the first ones of an
 // upload only make it look anew.
 func (r *run) rejectAll(ctx context.Context, verdicts []verdict) (bool, error) {
 	if len(verdicts) == 0 {
 		return false, nil
 	}
-	if r.catalog.loadedAt.Before(r.started) {
+	certain := !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.certain })
+	if !certain && r.catalog.loadedAt.Before(r.started) {
 		return false, r.refreshCatalog(ctx)
 	}
 	for _, v := range verdicts {

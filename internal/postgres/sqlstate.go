@@ -76,6 +76,7 @@ func refusalOf(pgErr *pgconn.PgError) uploads.Refusal {
 	if raisedByApp(pgErr) && pgErr.Hint != "" {
 		r.Message += " (" + pgErr.Hint + ")"
 	}
+	r.Message = sendable(r.Message)
 	return r
 }
 

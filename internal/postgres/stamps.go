@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -30,13 +31,13 @@ SELECT DISTINCT a.root, b.root
 FROM reach a
 JOIN reach b ON b.oid = a.oid AND b.root <> a.root`
 
-// guardStamps refuses uploads to a table without stamps if its rows have some
-// under another name: else clients could write the columns after all.
+// guardStamps refuses uploads to a table whose rows have a stamp under another
+// name that it lacks: else clients could write the column after all.
 func (c *catalog) guardStamps(ctx context.Context, tx pgx.Tx, oids []uint32) error {
-	stamped := map[uint32]string{}
-	for name, t := range c.tables {
-		if len(t.stamps) > 0 {
-			stamped[t.oid] = name
+	stamped := map[uint32][]string{} // names of client tables
+	for _, name := range slices.Sorted(maps.Keys(c.tables)) {
+		if t := c.tables[name]; len(t.stamps) > 0 {
+			stamped[t.oid] = append(stamped[t.oid], name)
 		}
 	}
 	if len(stamped) == 0 {
@@ -54,18 +55,23 @@ func (c *catalog) guardStamps(ctx context.Context, tx pgx.Tx, oids []uint32) err
 	}); err != nil {
 		return err
 	}
+	guarded := map[string]*table{}
 	for name, t := range c.tables {
-		if len(t.stamps) > 0 || t.refusal != "" {
-			continue
-		}
 		for _, oid := range slices.Concat([]uint32{t.oid}, shared[t.oid]) {
-			if owner, ok := stamped[oid]; ok {
-				guarded := *t
-				guarded.refusal = "the server fills columns of these rows, which take uploads as " + owner
-				c.tables[name] = &guarded
-				break
+			for _, other := range stamped[oid] {
+				if t.refusal == "" && !t.stampsAllOf(c.tables[other]) {
+					copied := *t
+					copied.refusal = "the server fills columns of these rows, which take uploads as " + other
+					guarded[name] = &copied
+				}
 			}
 		}
 	}
+	maps.Copy(c.tables, guarded)
 	return nil
+}
+
+// stampsAllOf is whether t fills every column that another one fills.
+func (t *table) stampsAllOf(other *table) bool {
+	return !slices.ContainsFunc(other.stamps, func(s stamp) bool { return !t.stamped(s.column) })
 }

@@ -40,6 +40,7 @@ type Store struct {
 	control  *pgxpool.Pool // for the catalog, health and the denylist: an upload that waits for these holds a connection of pool
 	accounts *pgxpool.Pool
 	queue    clientQueue
+	paces    paces
 	tables   catalogCache
 	blind    sync.Map // oids of tables whose hidden rows ferry cannot see
 	// searchPath is the setting of that name in uploads' transactions.

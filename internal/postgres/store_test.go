@@ -261,7 +261,7 @@ func TestRejectionsAnswerAsTheProtocolSays(t *testing.T) {
 		"NUL in text":   {put(1, "kinds", "x", map[string]any{"t": "a\x00b"}), uploads.Refusal{Code: "malformed_value", Column: "t"}},
 		"NUL in id":     {put(1, "kinds", "a\x00b", map[string]any{"t": "x"}), uploads.Refusal{Code: "malformed_value", Column: "id"}},
 		"no uuid":       {put(1, "lists", "x", map[string]any{"name": "x"}), uploads.Refusal{Code: "invalid_text_representation", SQLState: "22P02", Column: "id"}},
-		"too long":      {put(1, "kinds", "x", map[string]any{"v5": "123456"}), uploads.Refusal{Code: "string_data_right_truncation", SQLState: "22001"}},
+		"too long":      {put(1, "kinds", "x", map[string]any{"v5": "123456"}), uploads.Refusal{Code: "string_data_right_truncation", SQLState: "22001", Column: "v5"}},
 	} {
 		got := b.upload(alice, bodyOf(name, c.op))
 		if len(got.Rejected) != 1 {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,9 +23,12 @@ func (r *run) left() time.Duration {
 	return r.limit - r.store.options.Now().Sub(r.started)
 }
 
-// outOfTime is whether too little is left to try anything: a client transaction
+// outOfTime is whether too little is left to try anything.
+func (r *run) outOfTime() bool { return r.left() < r.limit/4 }
+
+// hadItsTime is whether what was just tried alone had enough of the time: else it
 // would be blamed for what others took.
-func (r *run) outOfTime() bool { return r.left() < r.limit/12 }
+func (r *run) hadItsTime() bool { return r.granted >= r.limit/3 }
 
 // statementLimit is the longest that a statement may take now. Where several
 // client transactions are tried together, half of the time is kept for finding
@@ -33,11 +37,12 @@ func (r *run) statementLimit() time.Duration {
 	if r.limit == 0 { // not an upload
 		return longest
 	}
-	limit := r.left() - r.limit/8 // for what must be written then, and the answer
+	reserve := r.limit / 8 // for what must be written in the end, and the answer
+	limit := r.left() - reserve
 	if !r.alone {
 		limit /= 2
 	}
-	return max(r.limit/48, min(longest, limit))
+	return max(reserve, min(longest, limit))
 }
 
 // A client transaction that times out or deadlocks alone becomes a verdict
@@ -66,15 +71,23 @@ DELETE FROM ferry.timeouts
 WHERE user_id = $1 AND client_id = $2
   AND (delivery = $3 OR first_at < $4::timestamptz - interval '1 day')`
 
+// forgetClientsTimeoutsSQL drops all that is counted of a client.
+const forgetClientsTimeoutsSQL = `
+DELETE FROM ferry.timeouts
+WHERE user_id = $1 AND client_id = $2`
+
 // mayTimeOut is whether an error of a client transaction alone is counted:
 // statements that gave up waiting, deadlocks, serialization failures.
 func mayTimeOut(pgErr *pgconn.PgError) bool {
-	return isTimeout(pgErr) || hasSQLState(pgErr, "40001", "40P01")
+	return isTimeout(pgErr) || strings.HasPrefix(pgErr.Code, "40")
 }
 
 // timedOut counts an attempt of a client transaction that was tried alone, and
 // returns the verdict once there were enough. The count is committed apart.
 func (r *run) timedOut(ctx context.Context, tx *transaction, pgErr *pgconn.PgError) (*verdict, error) {
+	if isTimeout(pgErr) && !r.hadItsTime() {
+		return nil, unavailable(pgErr)
+	}
 	ops := open([]*transaction{tx})
 	var attempts, seconds int
 	err := r.session.exchange(ctx, query{
@@ -96,7 +109,7 @@ func (r *run) timedOut(ctx context.Context, tx *transaction, pgErr *pgconn.PgErr
 	if err := r.session.exchange(ctx, query{sql: forgetTimeoutsSQL, params: r.timeoutParams(ops)}); err != nil {
 		return nil, r.ownFault(err)
 	}
-	return &verdict{operation: ops[0], refusal: uploads.Refusal{
+	return &verdict{operation: ops[0], certain: true, refusal: uploads.Refusal{
 		Code: uploads.CodeTimeout, SQLState: pgErr.Code,
 		Message: "the database gave this up again and again: " + pgErr.Message,
 	}}, nil

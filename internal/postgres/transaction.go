@@ -14,10 +14,13 @@ import (
 // in this order: begin, limits, progress, then the caller's role, which stays
 // until COMMIT because deferred triggers run as whoever is current then.
 
-// resetSQL undoes what functions of the app set for the whole session: the
-// next user of the connection must not see it. limitsSQL does so for the role,
-// which RESET ALL leaves alone.
-const resetSQL = `RESET ALL`
+// resetSQL and discardTempSQL undo what functions of the app set and made for the
+// whole session: the next user of the connection must not see it. limitsSQL does
+// so for the role, which RESET ALL leaves alone, and for locks.
+const (
+	resetSQL       = `RESET ALL`
+	discardTempSQL = `DISCARD TEMP`
+)
 
 const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 
@@ -30,6 +33,7 @@ const commitSQL = `COMMIT`
 // $3: statement_timeout.
 const limitsSQL = `
 SELECT set_config('role', 'none', false),
+       pg_advisory_unlock_all(),
        set_config('bytea_output', 'hex', true),
        set_config('lock_timeout', $2, true),
        set_config('statement_timeout', $3, true),
@@ -72,12 +76,13 @@ FROM ferry.progress
 WHERE user_id = $1 AND client_id = $2
 FOR UPDATE`
 
-// historySQL reads older decisions on op ids from $3 to $4.
+// historySQL reads older decisions that may be on these op ids. $3: op ids.
 const historySQL = `
-SELECT entries
-FROM ferry.history
-WHERE user_id = $1 AND client_id = $2 AND last_op_id >= $3 AND first_op_id <= $4
-ORDER BY seq`
+SELECT h.entries
+FROM ferry.history h
+WHERE h.user_id = $1 AND h.client_id = $2
+  AND EXISTS (SELECT FROM unnest($3::text[]::bigint[]) AS op (id) WHERE op.id BETWEEN h.first_op_id AND h.last_op_id)
+ORDER BY h.seq`
 
 // touchProgressSQL writes something, so that its COMMIT has to wait.
 const touchProgressSQL = `
@@ -90,9 +95,9 @@ func (r *run) begin() []query {
 	if r.relaxed {
 		commits = "relaxed"
 	}
-	statement := r.statementLimit()
+	r.granted = r.statementLimit()
 	queries := []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{
-		textParam(commits), milliseconds(min(longestWait, statement/2)), milliseconds(statement),
+		textParam(commits), milliseconds(min(longestWait, r.granted/2)), milliseconds(r.granted),
 	}}}
 	if r.raises {
 		queries = append(queries, r.raiseCheckpoint())
@@ -100,7 +105,7 @@ func (r *run) begin() []query {
 	if r.wasReset {
 		return queries
 	}
-	return append([]query{{sql: resetSQL}}, queries...)
+	return append([]query{{sql: resetSQL}, queries[0], {sql: discardTempSQL}}, queries[1:]...)
 }
 
 func milliseconds(d time.Duration) param {
@@ -129,11 +134,15 @@ func (r *run) progressParams(first, last int64, records []byte, operations int) 
 		param{strconv.AppendInt(nil, int64(operations), 10), int4OID, 0})
 }
 
-// lockedHistory begins a transaction, reads what is known about the client's
-// operations from first to last, and keeps others out until it ends. more
-// queries ride along.
-func (r *run) lockedHistory(ctx context.Context, first, last int64, more ...query) (map[operationKey]record, error) {
-	known := map[operationKey]record{}
+// lockedHistory begins a transaction, reads what is known about operations, and
+// keeps others out until it ends. more queries ride along.
+func (r *run) lockedHistory(ctx context.Context, ops []*operation, more ...query) (map[operationKey]record, error) {
+	known := make(map[operationKey]record, len(ops))
+	ids := newTextArray(12 * len(ops))
+	for _, o := range ops {
+		known[operationKey{o.op.OpID, o.op.Fingerprint}] = record{}
+		ids.addText(strconv.FormatInt(o.op.OpID, 10))
+	}
 	read := func(values [][]byte) error {
 		b, err := decodeBytea(values[0])
 		if err != nil {
@@ -144,7 +153,7 @@ func (r *run) lockedHistory(ctx context.Context, first, last int64, more ...quer
 	queries := append(r.begin(),
 		query{sql: ensureProgressSQL, params: r.client()},
 		query{sql: lockProgressSQL, params: r.client(), row: read},
-		query{sql: historySQL, params: append(r.client(), intParam(first), intParam(last)), row: read})
+		query{sql: historySQL, params: append(r.client(), textArrayParam(ids.bytes())), row: read})
 	return known, r.session.exchange(ctx, append(queries, more...)...)
 }
 

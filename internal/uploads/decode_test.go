@@ -169,9 +169,9 @@ func TestDecodeReadsEverySpellingOfAnEntry(t *testing.T) {
 			`{"op": 2, "type": "todos", "id": "12", "data": {"id": 12}}`,
 		},
 		"the greatest numbers": {
-			`{"op_id": 9223372036854775807, "tx_id": 9223372036854775807, "op": "DELETE", "type": "t", "id": "a"}`,
-			`{"op_id": 9223372036854775807.0, "tx_id": "9223372036854775807", "op": "DELETE", "type": "t", "id": "a"}`,
-			`{"op_id": 9.223372036854775807e18, "tx_id": 9223372036854775807, "op": "DELETE", "type": "t", "id": "a"}`,
+			`{"op_id": 9223372036854775806, "tx_id": 9223372036854775806, "op": "DELETE", "type": "t", "id": "a"}`,
+			`{"op_id": 9223372036854775806.0, "tx_id": "9223372036854775806", "op": "DELETE", "type": "t", "id": "a"}`,
+			`{"op_id": 9.223372036854775806e18, "tx_id": 9223372036854775806, "op": "DELETE", "type": "t", "id": "a"}`,
 		},
 	}
 	for name, spellings := range tests {

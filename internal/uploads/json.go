@@ -3,6 +3,7 @@ package uploads
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
 
@@ -122,7 +123,7 @@ func unquote(v json.RawMessage) (text, unheld string) {
 	return string(b), ""
 }
 
-// wholeNumber reads a number from 0 to 2^63-1, however it is spelled: SDKs
+// wholeNumber reads a number from 0 to 2^63-2, however it is spelled: SDKs
 // that know only reals send 41.0, others digits in a string.
 func wholeNumber(v json.RawMessage) (int64, bool) {
 	if v[0] == '"' {
@@ -130,7 +131,7 @@ func wholeNumber(v json.RawMessage) (int64, bool) {
 		v = json.RawMessage(text)
 	}
 	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil {
-		return n, n >= 0
+		return n, isNumberOfQueue(n)
 	}
 	if !isNumber(v) || !jsontext.Value(v).IsValid() {
 		return 0, false
@@ -141,8 +142,11 @@ func wholeNumber(v json.RawMessage) (int64, bool) {
 		return 0, digits == "0"
 	}
 	n, err := strconv.ParseInt(digits+strings.Repeat("0", zeros), 10, 64)
-	return n, err == nil && n >= 0
+	return n, err == nil && isNumberOfQueue(n)
 }
+
+// isNumberOfQueue leaves one number above all op ids, for "after all of them".
+func isNumberOfQueue(n int64) bool { return n >= 0 && n < math.MaxInt64 }
 
 func isNumber(v []byte) bool {
 	return len(v) > 0 && (v[0] == '-' || (v[0] >= '0' && v[0] <= '9'))

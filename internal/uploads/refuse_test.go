@@ -124,6 +124,7 @@ func TestDecodeRefusesAnEntryByItsIndex(t *testing.T) {
 		"two tx ids":            {`{"tx_id": 1, "transaction_id": 2, "op": "PUT", "type": "t", "id": "a"}`, `"transaction_id" is given twice, with different values`},
 		"a negative op id":      {`{"op_id": -1, "op": "PUT", "type": "t", "id": "a"}`, `"op_id" must be a whole number from 0`},
 		"a fractional op id":    {`{"op_id": 41.5, "op": "PUT", "type": "t", "id": "a"}`, `"op_id" must be a whole number from 0`},
+		"an op id of 2^63-1":    {`{"op_id": 9223372036854775807, "op": "PUT", "type": "t", "id": "a"}`, `"op_id" must be a whole number from 0`},
 		"an op id of 2^63":      {`{"op_id": 9223372036854775808, "op": "PUT", "type": "t", "id": "a"}`, `"op_id" must be a whole number from 0`},
 		"an op id of 1e400":     {`{"op_id": 1e400, "op": "PUT", "type": "t", "id": "a"}`, `"op_id" must be a whole number from 0`},
 		"a huge exponent":       {`{"op_id": 1E99999999999, "op": "PUT", "type": "t", "id": "a"}`, `"op_id" must be a whole number from 0`},

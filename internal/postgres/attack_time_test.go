@@ -1,0 +1,208 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/postgres"
+)
+
+// A statement that never ends is met alone in the end, however many stand around
+// it, and its client is not blocked for ever.
+func TestAttackAStatementThatNeverEndsIsRejectedInTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, around := range []int{0, 3, 40} {
+		t.Run(fmt.Sprintf("among %d", around), func(t *testing.T) {
+			t.Parallel()
+			b := attackOn(t, `CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN IF new.body = 'slow' THEN PERFORM pg_sleep(60); END IF; RETURN new; END $$;
+				CREATE TRIGGER s BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION sleep()`)
+			var ahead atomic.Int64 // the clock, in seconds
+			store := openAttacked(t, b.db.URLAs("ferry_login", ""), func(o *postgres.Options) {
+				o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load()) * time.Second) }
+			})
+			entries := []string{}
+			for i := range around + 1 {
+				text := "quick"
+				if i == around/2 {
+					text = "slow"
+				}
+				entries = append(entries, putNote(i+1, fmt.Sprint(i), `{"body":"`+text+`"}`))
+			}
+			for delivery := range 8 {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				r, err := store.Apply(ctx, claimsOf("u"), decodeEntries(t, "c", entries...))
+				cancel()
+				ahead.Add(60)
+				if err != nil {
+					continue
+				}
+				if len(r.Rejected) != 1 || r.Rejected[0].Code != "timeout" || r.Rejected[0].RowID != fmt.Sprint(around/2) {
+					t.Errorf("%+v", outcomeOf(r))
+				}
+				b.balanced(t, r, around+1)
+				if delivery < 4 {
+					t.Errorf("rejected after %d deliveries, want 5 at least", delivery+1)
+				}
+				return
+			}
+			t.Errorf("eight deliveries over eight minutes end in 503: this client is blocked for ever")
+		})
+	}
+}
+
+// deliver sends the same entries again and again, each time with so long to
+// decide them, until they are decided.
+func (b *attack) deliver(t *testing.T, within time.Duration, deliveries int, entries ...string) outcome {
+	t.Helper()
+	for range deliveries {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		r, err := b.store.Apply(ctx, claimsOf("u"), decodeEntries(t, "c", entries...))
+		cancel()
+		if err == nil {
+			b.balanced(t, r, len(entries))
+			return outcomeOf(r)
+		}
+		t.Logf("rows: %s; %v", b.text(t, `SELECT count(*)::text FROM notes`), err)
+	}
+	t.Fatalf("%d deliveries end in 503: this client is blocked for ever", deliveries)
+	return outcome{}
+}
+
+// slowNotes makes each row of notes take so long; the row named late is refused
+// in the end.
+func slowNotes(t *testing.T, each time.Duration) *attack {
+	t.Helper()
+	return attackOn(t, fmt.Sprintf(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM pg_sleep(%f);
+			IF new.id = 'late' THEN RAISE EXCEPTION 'too late'; END IF;
+			RETURN new;
+		END $$;
+		CREATE TRIGGER slow BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION slow()`, each.Seconds()))
+}
+
+// Each delivery of operations that are slow, and good, gets further.
+func TestAttackManySlowTransactionsAreDecidedInTheEnd(t *testing.T) {
+	t.Parallel()
+	b := slowNotes(t, 50*time.Millisecond)
+	var entries []string
+	for i := range 100 { // 5 s, within 2 s each
+		entries = append(entries, putNote(i+1, fmt.Sprint(i), `{"n":1}`))
+	}
+	got := b.deliver(t, 2*time.Second, 10, entries...)
+	if got.Codes != nil || got.Applied+got.Duplicates != 100 {
+		t.Errorf("%+v", got)
+	}
+	if got := b.deliver(t, 2*time.Second, 1, putNote(101, "last", `{"n":1}`)); got.Applied != 1 {
+		t.Errorf("afterwards: %+v", got)
+	}
+}
+
+// A refusal that comes late leaves no time to try everything once more.
+func TestAttackALateRefusalIsAVerdict(t *testing.T) {
+	t.Parallel()
+	refused := outcome{Codes: []string{"raise_exception"}}
+	t.Run("of one operation", func(t *testing.T) {
+		t.Parallel()
+		b := slowNotes(t, time.Second)
+		if diff := cmp.Diff(refused, b.deliver(t, 2*time.Second, 1, putNote(1, "late", `{"n":1}`))); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("of many operations", func(t *testing.T) {
+		t.Parallel()
+		b := slowNotes(t, 20*time.Millisecond)
+		var entries []string
+		for i := range 50 {
+			entries = append(entries, entryOf(i+1, 1, "PUT", "notes", fmt.Sprint(i), `{"n":1}`))
+		}
+		entries = append(entries, entryOf(51, 1, "PUT", "notes", "late", `{"n":1}`))
+		if diff := cmp.Diff(refused, b.deliver(t, 2*time.Second, 1, entries...)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// Whatever is too much at once is tried in parts.
+func TestAttackMoreLocksThanTheServerHasAreTakenInParts(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, `CREATE FUNCTION lock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM pg_advisory_xact_lock(n) FROM generate_series(new.n * 100, new.n * 100 + 99) AS n;
+			RETURN new;
+		END $$;
+		CREATE TRIGGER lock BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION lock()`)
+	var entries []string
+	for i := range 400 {
+		entries = append(entries, putNote(i+1, fmt.Sprint(i), fmt.Sprintf(`{"n":%d}`, i)))
+	}
+	if got := b.deliver(t, 20*time.Second, 1, entries...); got.Applied != 400 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// All of class 40 asks for a repetition, and counts as an attempt.
+func TestAttackATransactionThatAlwaysRollsBackIsRejectedInTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, state := range []string{"40000", "40001", "40003", "40P01"} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			b := attackOn(t, `CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+					RAISE EXCEPTION 'again' USING ERRCODE = '`+state+`'; END $$;
+				CREATE TRIGGER again BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION again()`)
+			var ahead atomic.Int64 // the clock, in seconds
+			b.store = openAttacked(t, b.db.URLAs("ferry_login", ""), func(o *postgres.Options) {
+				o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Add(5)) * time.Second) }
+			})
+			got := b.deliver(t, time.Hour, 12, putNote(1, "a", `{"n":1}`))
+			if diff := cmp.Diff(outcome{Codes: []string{"timeout"}}, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// A success in between ends the count, also where no op id tells one delivery
+// from the next.
+func TestAttackAttemptsCountAsLongAsNoneSucceeds(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, `INSERT INTO notes (id, owner) VALUES ('a', 'u')`)
+	var ahead atomic.Int64 // the clock, in seconds
+	b.store = openAttacked(t, b.db.URLAs("ferry_login", ""), func(o *postgres.Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load()) * time.Second) }
+	})
+	deliver := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		r, err := b.store.Apply(ctx, claimsOf("u"), decodeEntries(t, "c", `{"op":"PATCH","type":"notes","id":"a","data":{"n":1}}`))
+		if err == nil && len(r.Rejected) > 0 {
+			t.Fatalf("rejected: %+v", r.Rejected)
+		}
+		ahead.Add(60)
+		return err
+	}
+	for range 2 {
+		holder, err := b.pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := holder.Exec(t.Context(), `SELECT FROM notes FOR UPDATE`); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := deliver(); err == nil {
+				t.Fatal("a locked row was changed")
+			}
+		}
+		if err := holder.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := deliver(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
