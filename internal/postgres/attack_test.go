@@ -968,44 +968,6 @@ func TestAttackAnUploadRoleThatBecameUnsafeTakesNoUploads(t *testing.T) {
 	}
 }
 
-// Not parallel, and the best of a few: it compares times.
-func TestAttackTwentyBadTransactionsAmongAThousand(t *testing.T) {
-	b := attackOn(t, "")
-	batch := func(base int, bad int) []string {
-		var entries []string
-		for i := range 1000 {
-			n := i
-			if bad > 0 && i%(1000/bad) == 13 {
-				n = -1
-			}
-			entries = append(entries, entryOf(base+i, base+i, "PUT", "notes", fmt.Sprint(base+i), fmt.Sprintf(`{"n":%d,"body":"x"}`, n)))
-		}
-		return entries
-	}
-	b.expect(t, outcome{Applied: 1000}, "u", "c", batch(1, 0)...)
-	best := 1000.0
-	for try := range 5 {
-		base := 2000*try + 1001
-		started := time.Now()
-		b.expect(t, outcome{Applied: 1000}, "u", "c", batch(base, 0)...)
-		clean := time.Since(started)
-		started = time.Now()
-		r := b.apply(t, "u", "c", batch(base+1000, 20)...)
-		bad := time.Since(started)
-		b.balanced(t, r, 1000)
-		if len(r.Rejected) != 20 || r.Applied != 980 {
-			t.Errorf("%d rejected, %d applied", len(r.Rejected), r.Applied)
-		}
-		t.Logf("clean %v, with 20 bad %v: %.1f times", clean, bad, float64(bad)/float64(clean))
-		best = min(best, float64(bad)/float64(clean))
-	}
-	// The aim is 10 on a server that waits for its disk; this one does not,
-	// which makes the clean upload cheaper. Splitting in halves took 60.
-	if best > 15 {
-		t.Errorf("20 bad transactions make an upload of 1,000 %.1f times as slow", best)
-	}
-}
-
 func TestAttackInsertOnlyPoliciesDoNotCostADatabaseTransactionPerRow(t *testing.T) {
 	b := attackOn(t, `CREATE TABLE events (id text PRIMARY KEY, what text);
 		ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE POLICY add ON events FOR INSERT WITH CHECK (true);

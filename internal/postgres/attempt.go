@@ -57,7 +57,11 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 		return nil, r.session.exchange(ctx, r.commit())
 	}
 	refusals := continued(txs)
-	steps, planned := plan(r.catalog, payload(ops), singly)
+	atMost := together
+	if singly {
+		atMost = 1
+	}
+	steps, planned := plan(r.catalog, payload(ops), atMost)
 	for _, p := range planned {
 		refusals = append(refusals, verdict{operation: ops[p.ref], refusal: p.refusal})
 	}
@@ -213,7 +217,7 @@ func (s *step) metItsRow(err error) bool {
 func (r *run) meetRow(o *operation) *obstacle {
 	if !o.puzzled {
 		o.puzzled = true
-		return &obstacle{}
+		return &obstacle{lostRows: true}
 	}
 	return &obstacle{refusals: []verdict{{operation: o, refusal: hiddenRow()}}}
 }

@@ -30,11 +30,32 @@ SELECT coalesce(sum(octet_length(operations)), 0)
 FROM ferry.rejections
 WHERE user_id = $1 AND state = 'open'`
 
-// checkRoom returns a *fault.Error if the user's open rejections leave no room
-// for one more of these operations. One that is larger than all the room still finds
-// it while no other is there, or it could never be decided. The measure is
-// taken once for each upload: concurrent ones may go beyond it a little.
-func (r *run) checkRoom(ctx context.Context, ops []*operation) error {
+// findRoom returns how many of the verdicts the user's open rejections leave room
+// for. A client transaction that is larger than all the room still finds it while
+// no other is there, or it could never be decided. The measure is taken once for
+// each upload: concurrent ones may go beyond it a little.
+func (r *run) findRoom(verdicts []verdict) int {
+	total := *r.openBytes
+	for i := range verdicts {
+		bytes := bytesOf(verdicts[i : i+1])
+		if total > 0 && total+bytes > maxOpenBytes {
+			return i
+		}
+		total += bytes
+	}
+	return len(verdicts)
+}
+
+// bytesOf is what the operations of refused transactions take to store.
+func bytesOf(verdicts []verdict) int {
+	total := 0
+	for _, o := range open(transactionsOf(verdicts)) {
+		total += len(o.op.Raw) + len(",")
+	}
+	return total
+}
+
+func (r *run) measureOpen(ctx context.Context) error {
 	if r.openBytes == nil {
 		var total int
 		err := r.session.exchange(ctx, query{
@@ -49,21 +70,17 @@ func (r *run) checkRoom(ctx context.Context, ops []*operation) error {
 		}
 		r.openBytes = &total
 	}
-	bytes := 1 // as asSent writes them
-	for _, o := range ops {
-		bytes += len(o.op.Raw) + 1
-	}
-	if *r.openBytes > 0 && *r.openBytes+bytes > maxOpenBytes {
-		r.store.options.Log.Warn("a user's open rejections have reached their cap; the user's refused uploads wait; "+
-			"replay or discard some (ferry rejections list --user)",
-			slog.String("user", r.caller.UserID), slog.Int("bytes", *r.openBytes))
-		return &fault.Error{
-			Code: fault.TooManyRequests, RetryAfter: capPause,
-			Detail: "too many of this user's operations stand rejected; they wait on the device until the server's operator has dealt with some",
-		}
-	}
-	*r.openBytes += bytes
 	return nil
+}
+
+func (r *run) noRoom() error {
+	r.store.options.Log.Warn("a user's open rejections have reached their cap; the user's refused uploads wait; "+
+		"replay or discard some (ferry rejections list --user)",
+		slog.String("user", r.caller.UserID), slog.Int("bytes", *r.openBytes))
+	return &fault.Error{
+		Code: fault.TooManyRequests, RetryAfter: capPause,
+		Detail: "too many of this user's operations stand rejected; they wait on the device until the server's operator has dealt with some",
+	}
 }
 
 // clientsFault is the answer to one client too many of a user.

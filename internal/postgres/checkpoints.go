@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -78,14 +77,14 @@ func (s *Store) changeCheckpoint(ctx context.Context, userID, clientID string, c
 		return 0, fault.Retry(err, time.Second, "an upload of this client is still running")
 	}
 	defer leave()
-	conn, err := s.pool.Acquire(waiting)
+	session, err := s.takeSession(waiting)
 	if err != nil {
-		return 0, unavailable(fmt.Errorf("acquire a connection: %w", err))
+		return 0, unavailable(err)
 	}
-	defer conn.Release()
+	defer session.release()
 	r := &run{
 		store: s, caller: uploads.Caller{UserID: userID}, upload: &uploads.Upload{ClientID: clientID},
-		session: newSession(conn, s.options.TransactionPool),
+		session: session,
 	}
 	if err := r.commitAlone(ctx, change(r)); err != nil {
 		return 0, err

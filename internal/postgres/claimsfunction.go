@@ -98,14 +98,14 @@ const appStatement = 4
 func (f *ClaimsFunction) run(ctx context.Context, caller uploads.Caller, q query) error {
 	waiting, stopWaiting := context.WithTimeout(ctx, claimsTimeout)
 	defer stopWaiting()
-	conn, err := f.store.pool.Acquire(waiting)
+	session, err := f.store.takeSession(waiting)
 	if err != nil {
-		return fmt.Errorf("acquire a connection: %w", err)
+		return err
 	}
-	defer conn.Release()
+	defer session.release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimsTimeout+time.Second)
 	defer cancel()
-	r := &run{store: f.store, caller: caller, session: newSession(conn, f.store.options.TransactionPool)}
+	r := &run{store: f.store, caller: caller, session: session}
 	return r.repeatedly(ctx, func() error {
 		return r.session.exchange(ctx, query{sql: resetSQL}, query{sql: beginReadOnlySQL}, query{sql: claimsLimitsSQL},
 			r.becomeCaller(), q, r.commit())

@@ -164,7 +164,7 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 	if len(missing) == 0 {
 		return &obstacle{}, nil
 	}
-	steps, _ := plan(r.catalog, payload(missing), false)
+	steps, _ := plan(r.catalog, payload(missing), together)
 	now, before := make([]rowState, len(missing)), make([]rowState, len(missing))
 	depends := make([]*uuid, len(missing))
 	err := r.lookTwice(ctx, steps, now, before, r.dependencies(missing, depends))
@@ -223,11 +223,11 @@ func lastPuts(ops []*operation) map[rowName]int {
 // are carried out once more, and taken back.
 func (r *run) stateBehind(ctx context.Context, before []*operation, o *operation) (rowState, error) {
 	queries := append(r.begin(), r.becomeCaller())
-	steps, _ := plan(r.catalog, payload(before), true)
+	steps, _ := plan(r.catalog, payload(before), 1)
 	for _, s := range steps {
 		queries = append(queries, careful(s, before))
 	}
-	asked, _ := plan(r.catalog, []*uploads.Operation{o.op}, false)
+	asked, _ := plan(r.catalog, []*uploads.Operation{o.op}, together)
 	found := make([]rowState, 1)
 	err := r.look(ctx, asked, found, queries)
 	r.session.rollback(ctx)

@@ -51,12 +51,7 @@ func (r *run) settleAtPace(ctx context.Context, txs []*transaction, size int) er
 	if err != nil {
 		return r.ownFault(err)
 	}
-	for part := range slices.Chunk(openTransactions(txs), size) {
-		if err := r.settle(ctx, part, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.settleEach(ctx, slices.Chunk(openTransactions(txs), size))
 }
 
 // notePace is called with what became of the upload.

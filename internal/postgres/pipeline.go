@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -95,18 +96,35 @@ type preparedStatements struct {
 
 const preparedKey = "ferry.prepared"
 
-func newSession(conn *pgxpool.Conn, transactionPool bool) *session {
-	s := &session{conn: conn, pg: conn.Conn().PgConn()}
-	if transactionPool {
-		return s
+// takeSession waits for a connection of the pool.
+func (s *Store) takeSession(ctx context.Context) (*session, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("acquire a connection: %w", err)
 	}
-	s.prepared, _ = s.pg.CustomData()[preparedKey].(*preparedStatements)
-	if s.prepared == nil {
-		s.prepared = &preparedStatements{byText: map[string]*pgconn.StatementDescription{}}
-		s.pg.CustomData()[preparedKey] = s.prepared
+	taken := &session{conn: conn, pg: conn.Conn().PgConn()}
+	if s.options.TransactionPool {
+		return taken, nil
 	}
-	return s
+	data := taken.pg.CustomData()
+	taken.prepared, _ = data[preparedKey].(*preparedStatements)
+	if taken.prepared == nil {
+		taken.prepared = &preparedStatements{byText: map[string]*pgconn.StatementDescription{}}
+		data[preparedKey] = taken.prepared
+	}
+	return taken, nil
 }
+
+// release gives the connection back. One on which even ROLLBACK fails is closed,
+// so that the pool replaces it.
+func (s *session) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	s.end(ctx)
+	s.conn.Release()
+}
+
+const releaseTimeout = 2 * time.Second
 
 func (p *preparedStatements) newName() string {
 	p.named++
@@ -135,6 +153,10 @@ func (p *preparedStatements) add(sql string, description *pgconn.StatementDescri
 // error ends it, as a *queryError if the server answered one; the queries
 // behind it did not run.
 func (s *session) exchange(ctx context.Context, queries ...query) error {
+	ends := 0
+	if s.pg.TxStatus() == 'E' {
+		queries, ends = append([]query{{sql: rollbackSQL}}, queries...), 1
+	}
 	pipeline := s.pg.StartPipeline(ctx)
 	closing := s.closeEvicted(pipeline)
 	preparing := map[string]string{} // the name of each text that this exchange prepares
@@ -149,7 +171,7 @@ func (s *session) exchange(ctx context.Context, queries ...query) error {
 	for i := 0; err == nil && i < len(queries); i++ {
 		err = s.receive(pipeline, queries[i], prepares[i])
 		if _, answered := errors.AsType[*pgconn.PgError](err); answered {
-			err = &queryError{i, err}
+			err = &queryError{i - ends, err}
 		}
 	}
 	// The server's error shows again when the pipeline is closed.
@@ -239,13 +261,19 @@ func (s *session) receive(pipeline *pgconn.Pipeline, q query, prepares string) e
 	return rowErr
 }
 
-// rollback ends a transaction that will not be committed. A connection on
-// which even that fails is closed, so that the pool replaces it.
+// rollback ends a transaction that will not be committed. One that has failed
+// holds nothing any more; it ends with the next exchange.
 func (s *session) rollback(ctx context.Context) {
+	if s.pg.TxStatus() != 'E' {
+		s.end(ctx)
+	}
+}
+
+func (s *session) end(ctx context.Context) {
 	if s.pg.TxStatus() == 'I' {
 		return
 	}
-	if _, err := s.pg.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+	if _, err := s.pg.Exec(ctx, rollbackSQL).ReadAll(); err != nil {
 		_ = s.pg.Close(ctx)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -13,12 +14,12 @@ import (
 
 // step is one statement of an upload, and the operations it carries out.
 type step struct {
-	kind    uploads.Kind
-	shape   shape
-	arrays  []textArray // the ids, then one per column
-	refs    []int       // of the operations, in the order of the arrays
-	seen    map[string]struct{}
-	seenAll bool // no second row may join: ids of this type cannot be compared here
+	kind   uploads.Kind
+	shape  shape
+	arrays []textArray // the ids, then one per column
+	refs   []int       // of the operations, in the order of the arrays
+	seen   map[string]struct{}
+	full   bool // no more may join; at once where ids of this type cannot be compared here
 }
 
 func (s *step) params() []param {
@@ -39,7 +40,7 @@ type planRefusal struct {
 // neighbours of one kind, on one table, with one set of columns share one.
 type planner struct {
 	catalog  *catalog
-	single   bool // one statement per operation
+	atMost   int // operations in one statement
 	steps    []*step
 	refusals []planRefusal
 	current  *step
@@ -47,10 +48,15 @@ type planner struct {
 	expected int             // operations still to come, at most
 }
 
-// plan returns the statements for ops and the operations that cannot have one.
+// together is the most operations for one statement where it does not matter
+// which one is refused.
+const together = math.MaxInt
+
+// plan returns the statements for ops, each of at most so many, and the
+// operations that cannot have one.
 // An operation without any effect (a PATCH of nothing) has neither.
-func plan(c *catalog, ops []*uploads.Operation, single bool) ([]*step, []planRefusal) {
-	p := &planner{catalog: c, single: single, expected: len(ops)}
+func plan(c *catalog, ops []*uploads.Operation, atMost int) ([]*step, []planRefusal) {
+	p := &planner{catalog: c, atMost: atMost, expected: len(ops)}
 	for ref, op := range ops {
 		if err := p.add(ref, op); err != nil {
 			p.refusals = append(p.refusals, planRefusal{ref, *err})
@@ -72,13 +78,13 @@ func (p *planner) add(ref int, op *uploads.Operation) *uploads.Refusal {
 		return refusal
 	}
 	key, comparable := rowKey(s.shape.table.id, id)
-	if _, twice := s.seen[key]; twice || s.seenAll {
+	if _, twice := s.seen[key]; twice || s.full {
 		s = p.open(op.Kind, s.shape.table, s.shape.columns, op.Fields)
 	}
 	if refusal := s.append(ref, op, id); refusal != nil {
 		return refusal
 	}
-	s.seenAll = !comparable || p.single
+	s.full = !comparable || len(s.refs) >= p.atMost
 	s.seen[key] = struct{}{}
 	return nil
 }
@@ -112,10 +118,7 @@ func (p *planner) stepFor(op *uploads.Operation) (*step, *uploads.Refusal) {
 func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []uploads.Field) *step {
 	// Most steps are short, and there is one for each operation of a client
 	// transaction that is tried singly: a long one grows as it fills.
-	hint := min(p.expected, 32)
-	if p.single {
-		hint = 1
-	}
+	hint := min(p.expected, p.atMost, 32)
 	s := &step{
 		kind:   kind,
 		shape:  shape{table: t, columns: columns, keepInfinity: make([]bool, len(columns))},

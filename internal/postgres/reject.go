@@ -12,17 +12,20 @@ import (
 	"ferry/internal/uploads"
 )
 
-// insertRejectionSQL stores a rejection. A second one of the same delivery is
-// the first one.
+// insertRejectionSQL stores a rejection.
 const insertRejectionSQL = `
 INSERT INTO ferry.rejections AS r (
     user_id, client_id, tx_id, first_op_id, last_op_id, delivery, claims, operations,
     code, sqlstate, constraint_name, column_name, message,
-    table_name, row_id, op_id, op_index, depends_on, puts)
+    table_name, row_id, op_id, op_index, depends_on, puts, id)
 VALUES ($1, nullif($2, ''), $3, $4, $5, $6, $7, $8,
     $9, $10, $11, $12, $13,
     $14, $15, $16, $17, $18::uuid,
-    ARRAY(SELECT decode(hash, 'hex') FROM unnest($19::text[]) AS hash))
+    ARRAY(SELECT decode(hash, 'hex') FROM unnest($19::text[]) AS hash), $20::uuid)`
+
+// ensureRejectionSQL stores it once: a second one of the same delivery is the
+// first one.
+const ensureRejectionSQL = insertRejectionSQL + `
 ON CONFLICT (user_id, client_id, delivery) DO UPDATE SET delivery = r.delivery
 RETURNING id`
 
@@ -33,69 +36,134 @@ SELECT r.id, coalesce(r.tx_id, -1), coalesce(r.op_id, -1), r.op_index, r.state, 
 FROM ferry.rejections r
 WHERE r.id = ANY ($1::uuid[])`
 
-// reject stores the refusal of a client transaction in a database transaction
-// of its own. What was decided meanwhile, by another delivery, stays so.
-func (r *run) reject(ctx context.Context, v verdict) error {
-	tx := v.operation.tx
-	if err := r.storeRejection(ctx, v); err != nil {
+// reject stores refusals of client transactions in a database transaction of
+// their own. What was decided meanwhile, by another delivery, stays so.
+func (r *run) reject(ctx context.Context, verdicts []verdict) error {
+	stored, err := r.storeRejections(ctx, verdicts)
+	for _, v := range stored {
+		r.store.options.Log.Info("client transaction rejected",
+			slog.String("user", r.caller.UserID), slog.String("client", r.upload.ClientID),
+			slog.Int64("tx_id", v.operation.tx.TxID), slog.String("table", shown(v.operation.op.Table)),
+			slog.String("code", v.refusal.Code), slog.String("sqlstate", v.refusal.SQLState))
+	}
+	if err != nil {
 		r.session.rollback(ctx)
 		return r.ownFault(err)
 	}
-	r.store.options.Log.Info("client transaction rejected",
-		slog.String("user", r.caller.UserID), slog.String("client", r.upload.ClientID),
-		slog.Int64("tx_id", tx.TxID), slog.String("table", shown(v.operation.op.Table)),
-		slog.String("code", v.refusal.Code), slog.String("sqlstate", v.refusal.SQLState))
 	return nil
 }
 
-func (r *run) storeRejection(ctx context.Context, v verdict) error {
-	tx := []*transaction{v.operation.tx}
-	before := len(open(tx))
-	if err := r.recognise(ctx, tx); err != nil {
-		return err
+// storeRejections returns the verdicts that it stored. Beside an error there may
+// be some: those that there was room for.
+func (r *run) storeRejections(ctx context.Context, verdicts []verdict) ([]verdict, error) {
+	if stored, err := r.storeNew(ctx, verdicts); stored || err != nil {
+		return verdicts, err
 	}
-	ops := open(tx)
-	if len(ops) < before { // another delivery was faster: judge what is left anew
+	txs := transactionsOf(verdicts)
+	before := len(open(txs))
+	if err := r.recognise(ctx, txs); err != nil {
+		return nil, err
+	}
+	if len(open(txs)) < before { // another delivery was faster: judge what is left anew
 		r.session.rollback(ctx)
-		return nil
+		return nil, nil
 	}
-	if err := r.checkRoom(ctx, ops); err != nil {
-		return err
+	if err := r.measureOpen(ctx); err != nil {
+		return nil, err
 	}
-	var id uuid
-	err := r.session.exchange(ctx, query{
-		sql: insertRejectionSQL, params: r.rejectionParams(v, ops),
-		row: func(values [][]byte) (err error) {
-			id, err = parseUUID(values[0])
+	fitting := r.findRoom(verdicts)
+	var full error
+	if fitting < len(verdicts) {
+		full = r.noRoom()
+	}
+	if fitting == 0 {
+		return nil, full
+	}
+	verdicts = verdicts[:fitting]
+	ids := newUUIDs(len(verdicts))
+	inserts := make([]query, len(verdicts))
+	for i, v := range verdicts {
+		inserts[i] = query{sql: ensureRejectionSQL, params: r.rejectionParams(v, ids[i]), row: func(values [][]byte) (err error) {
+			ids[i], err = parseUUID(values[0])
 			return err
-		},
+		}}
+	}
+	if err := r.session.exchange(ctx, inserts...); err != nil {
+		return nil, err
+	}
+	err := r.decideRejected(ctx, verdicts, ids, func(ops []*operation) []query {
+		if !r.upload.ExactlyOnce {
+			return []query{r.commit()}
+		}
+		return []query{r.recordDecisions(ops), r.commit()}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, o := range ops {
-		o.expected, o.rejection = rejected, id
+	return verdicts, full
+}
+
+// storeNew stores rejections in one round trip, if their operations are newer
+// than all that are known, as they nearly always are. It reports whether it did.
+func (r *run) storeNew(ctx context.Context, verdicts []verdict) (bool, error) {
+	if !r.upload.ExactlyOnce || r.upload.OutOfOrder || r.openBytes == nil || r.findRoom(verdicts) < len(verdicts) {
+		return false, nil
 	}
-	queries := []query{r.commit()}
-	if r.upload.ExactlyOnce {
-		queries = []query{r.recordDecisions(ops), r.commit()}
+	ids := newUUIDs(len(verdicts))
+	err := r.decideRejected(ctx, verdicts, ids, func(ops []*operation) []query {
+		queries := append(r.begin(), r.advanceDecisions(ops))
+		for i, v := range verdicts {
+			queries = append(queries, query{sql: insertRejectionSQL, params: r.rejectionParams(v, ids[i])})
+		}
+		return append(queries, r.commit())
+	})
+	if hasSQLState(err, possiblySeen, "23505") {
+		r.session.rollback(ctx)
+		return false, nil
 	}
-	if err := r.session.exchange(ctx, queries...); err != nil {
+	return err == nil, err
+}
+
+func transactionsOf(verdicts []verdict) []*transaction {
+	txs := make([]*transaction, len(verdicts))
+	for i, v := range verdicts {
+		txs[i] = v.operation.tx
+	}
+	return txs
+}
+
+// decideRejected marks the open operations of refused transactions, each
+// transaction's with its rejection's id, and runs what commits that.
+func (r *run) decideRejected(ctx context.Context, verdicts []verdict, ids []uuid, commits func(ops []*operation) []query) error {
+	ops := open(transactionsOf(verdicts))
+	for i, v := range verdicts {
+		for _, o := range open([]*transaction{v.operation.tx}) {
+			o.expected, o.rejection = rejected, ids[i]
+		}
+	}
+	if err := r.session.exchange(ctx, commits(ops)...); err != nil {
 		for _, o := range ops {
 			o.expected = applied
 		}
 		return err
 	}
+	*r.openBytes += bytesOf(verdicts)
 	for _, o := range ops {
 		o.decided = rejected
-		o.tx.belongsTo(id)
+		o.tx.belongsTo(o.rejection)
 	}
-	refused := v.operation
-	refused.tx.rejectedNow = &uploads.Rejection{
-		ID: id.String(), TxID: present(refused.tx.TxID), OpID: present(refused.op.OpID), OpIndex: opIndex(refused),
-		State: uploads.Open, Table: sendable(refused.op.Table), RowID: sendable(refused.op.ID), Refusal: v.refusal,
+	for i, v := range verdicts {
+		v.operation.tx.rejectedNow = rejectionOf(v, ids[i])
 	}
 	return nil
+}
+
+func rejectionOf(v verdict, id uuid) *uploads.Rejection {
+	o := v.operation
+	return &uploads.Rejection{
+		ID: id.String(), TxID: present(o.tx.TxID), OpID: present(o.op.OpID), OpIndex: opIndex(o),
+		State: uploads.Open, Table: sendable(o.op.Table), RowID: sendable(o.op.ID), Refusal: v.refusal,
+	}
 }
 
 // present is nil for the -1 that stands for "the client sent none".
@@ -106,7 +174,8 @@ func present(n int64) *int64 {
 	return &n
 }
 
-func (r *run) rejectionParams(v verdict, ops []*operation) []param {
+func (r *run) rejectionParams(v verdict, id uuid) []param {
+	ops := open([]*transaction{v.operation.tx})
 	first, last := ops[0].op, ops[len(ops)-1].op
 	delivery := param{oid: byteaOID}
 	if r.upload.ExactlyOnce {
@@ -124,7 +193,7 @@ func (r *run) rejectionParams(v verdict, ops []*operation) []param {
 		textParam(sendable(v.operation.op.Table)), textParam(sendable(v.operation.op.ID)),
 		optionalInt(v.operation.op.OpID),
 		param{strconv.AppendInt(nil, int64(opIndex(v.operation)), 10), int4OID, 0},
-		dependsOn, textArrayParam(r.putHashes(ops)))
+		dependsOn, textArrayParam(r.putHashes(ops)), textParam(id.String()))
 }
 
 // opIndex is an operation's place within its client transaction.

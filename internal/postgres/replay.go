@@ -171,11 +171,11 @@ func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, do
 	if err != nil {
 		return err
 	}
-	conn, err := s.pool.Acquire(ctx)
+	session, err := s.takeSession(ctx)
 	if err != nil {
-		return fmt.Errorf("acquire a connection: %w", err)
+		return err
 	}
-	defer conn.Release()
+	defer session.release()
 	// A client transaction whose number stood around its entries was decoded
 	// as many.
 	whole := uploads.Transaction{TxID: -1}
@@ -183,7 +183,7 @@ func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, do
 		whole.Operations = append(whole.Operations, tx.Operations...)
 	}
 	r := &run{
-		store: s, session: newSession(conn, s.options.TransactionPool), catalog: c,
+		store: s, session: session, catalog: c,
 		caller:  uploads.Caller{UserID: stored.UserID, Claims: stored.Claims},
 		upload:  &uploads.Upload{ClientID: stored.ClientID, Operations: up.Operations, Transactions: []uploads.Transaction{whole}},
 		started: started, limit: replayTimeout, alone: true,
@@ -265,7 +265,7 @@ func (p *replay) attemptOnce(ctx context.Context) (*obstacle, error) {
 	if err := p.lock(ctx); err != nil || p.state != uploads.Open || p.disabled || p.rootState == uploads.Open {
 		return nil, err
 	}
-	steps, planned := plan(p.catalog, payload(p.ops), true)
+	steps, planned := plan(p.catalog, payload(p.ops), 1)
 	if len(planned) > 0 {
 		return &obstacle{refusals: []verdict{{operation: p.ops[planned[0].ref], refusal: planned[0].refusal}}}, nil
 	}
@@ -346,7 +346,7 @@ func (p *replay) plan(ctx context.Context) ([]PlannedOperation, error) {
 	for i, o := range p.ops {
 		planned[i] = PlannedOperation{Kind: o.op.Kind.String(), Table: o.op.Table, RowID: o.op.ID}
 	}
-	steps, refusals := plan(p.catalog, payload(p.ops), false)
+	steps, refusals := plan(p.catalog, payload(p.ops), together)
 	for _, r := range refusals {
 		planned[r.ref].Refusal = &r.refusal
 	}

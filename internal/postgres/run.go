@@ -32,15 +32,17 @@ type run struct {
 	catalog *catalog
 	started time.Time
 	limit   time.Duration // how long the upload may take
-	// noUpsert are the tables (by oid) where INSERT … ON CONFLICT was refused
-	// for its form.
-	noUpsert map[uint32]bool
+	// noUpserts is whether an INSERT … ON CONFLICT was refused for its form.
+	noUpserts bool
 	// wasReset is whether a transaction with resetSQL was committed: a rollback
 	// would have undone it.
 	wasReset bool
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
 	relaxed bool
+	// splits is whether this is the second path, searches whether it is best to
+	// expect that an operation will be refused.
+	splits, searches bool
 	// alone is whether a single client transaction is tried, granted how long
 	// each statement of it may take, and took how long it all took.
 	alone         bool
@@ -92,13 +94,16 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 
 // applyInParts is the second path. met is what stood in the first one's way.
 func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result, error) {
-	r.relaxed = r.upload.ExactlyOnce
+	r.relaxed, r.splits = r.upload.ExactlyOnce, true
 	txs := r.transactions()
 	var settled error
 	if r.pace > 0 {
 		settled = r.settleAtPace(ctx, txs, r.pace)
 	} else {
 		settled = r.settle(ctx, txs, met)
+	}
+	if settled == nil && len(open(txs)) > 0 {
+		settled = unavailable(errors.New("operations were left undecided, which is a bug"))
 	}
 	r.notePace(ctx, settled)
 	if err := r.makeDurable(ctx); err != nil {
@@ -116,7 +121,11 @@ func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result,
 func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx int64) (*obstacle, error) {
 	started := r.store.options.Now()
 	defer func() { r.took = r.store.options.Now().Sub(started) }()
-	steps, refusals := plan(r.catalog, ops, false)
+	atMost := together
+	if r.searches {
+		atMost = partOf(len(ops))
+	}
+	steps, refusals := plan(r.catalog, ops, atMost)
 	if len(refusals) > 0 {
 		return &obstacle{planned: refusals}, nil
 	}
@@ -128,10 +137,7 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 	}
 	queries = append(queries, r.becomeCaller())
 	firstStep := len(queries)
-	for _, s := range steps {
-		queries = append(queries, query{sql: s.fastSQL(r.upserts(s)), params: s.params()})
-	}
-	queries = append(queries, r.commit())
+	queries = append(r.append(queries, steps), r.commit())
 
 	err := r.repeatedly(ctx, func() error { return r.session.exchange(ctx, queries...) })
 	if err == nil {
@@ -173,19 +179,26 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 	return o, nil
 }
 
+// append appends the statements of steps.
+func (r *run) append(queries []query, steps []*step) []query {
+	for _, s := range steps {
+		queries = append(queries, query{sql: s.fastSQL(r.upserts(s)), params: s.params()})
+	}
+	return queries
+}
+
 // formOf returns an obstacle if a step failed for the form of its statement and
 // not for what it does: its own way of saying that it did not touch every row,
-// or what INSERT … ON CONFLICT makes of rights and of NOT NULL columns.
+// or what INSERT … ON CONFLICT makes of rights and of NOT NULL columns, which
+// matters once a client transaction is alone.
 func (r *run) formOf(s *step, err error) *obstacle {
 	switch {
-	case r.upserts(s) && hasSQLState(err, "42501", "23502"):
-		if r.noUpsert == nil {
-			r.noUpsert = map[uint32]bool{}
-		}
-		r.noUpsert[s.shape.table.oid] = true
+	case r.alone && r.upserts(s) && hasSQLState(err, upsertRefused...):
 		return &obstacle{}
-	case hasSQLState(err, "22012"), s.metItsRow(err):
+	case hasSQLState(err, "22012"):
 		return &obstacle{lostRows: true}
+	case r.alone && len(s.refs) == 1 && s.metItsRow(err):
+		return &obstacle{hidden: s.refs}
 	}
 	return nil
 }
@@ -249,7 +262,8 @@ func isOfTheBatch(err error, alone bool) bool {
 // of the upload may still go through.
 func isTimeout(err error) bool { return hasSQLState(err, "55P03", "57014") }
 
-func (r *run) refreshCatalog(ctx context.Context) error {
+// renewCatalog makes the catalog one that is not older than the upload.
+func (r *run) renewCatalog(ctx context.Context) error {
 	c, err := r.store.catalog(ctx, r.started)
 	if err != nil {
 		return r.ownFault(err)
@@ -306,9 +320,13 @@ func (r *run) emptyResult() *uploads.Result {
 	return result
 }
 
+// upsertRefused are what INSERT … ON CONFLICT may raise where an UPDATE, or an
+// INSERT, would not.
+var upsertRefused = []string{"42501", "23502"}
+
 // upserts is whether a step is written as INSERT … ON CONFLICT.
 func (r *run) upserts(s *step) bool {
-	return s.kind == uploads.Put && s.takesUpdate() && s.shape.upsertable() && !r.noUpsert[s.shape.table.oid]
+	return s.kind == uploads.Put && s.takesUpdate() && s.shape.upsertable() && !r.noUpserts && !(r.splits && r.alone)
 }
 
 // fastSQL is the step's statement for the first path: it raises by itself if

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 
@@ -95,6 +96,7 @@ type obstacle struct {
 	refusals  []verdict     // of the second
 	maybeSeen bool          // an operation may have been decided by an earlier delivery
 	lostRows  bool          // a PATCH or DELETE touched no row, against what was expected
+	hidden    []int         // a PUT whose row is there, unseen
 	// apart is whether the open operations from first to last must be tried
 	// apart from the others: because one of them caused err, if that is set.
 	apart bool
@@ -133,48 +135,77 @@ var (
 	errNoTime = errors.New("the time for this upload is over; what is committed stays so")
 )
 
-// settle decides all operations of txs, in as few database transactions as it
-// can: it splits where something is in the way, down to one client
-// transaction. Savepoints could not do this: deferred triggers run at COMMIT,
-// and settings made by the app's triggers outlive a ROLLBACK TO. met is what
-// stood in the way of all of txs already; nil if they were not tried.
+// settle decides all operations of txs, in order and in as few database
+// transactions as it can. met is what stood in the way of all of them already;
+// nil if they were not tried.
 func (r *run) settle(ctx context.Context, txs []*transaction, met *obstacle) error {
-	for idle := 0; idle < maxIdle; idle++ {
-		txs = openTransactions(txs)
-		if len(txs) == 0 {
-			return nil
-		}
-		o, err := r.try(ctx, txs, met)
-		switch {
-		case err != nil:
-			return err
-		case o == nil:
-			return nil
-		case o.apart && len(txs) > 1:
-			return r.settleParts(ctx, txs, o)
-		case o.err != nil && isTransient(o.err):
-			v, err := r.timedOut(ctx, txs[0], o.err)
-			if err != nil {
-				return err
-			}
-			o.refusals = []verdict{*v}
-		case o.genuine && len(open(txs)) == 1:
-			o.refusals = []verdict{r.verdictOf(open(txs)[0], o.err)}
-		case o.genuine && !r.hasTimeToFindOut(len(open(txs))):
-			o.refusals = []verdict{r.verdictOf(blamed(open(txs), o), o.err)}
-		case o.apart:
-			return r.settleAlone(ctx, txs[0])
-		}
-		rejected, err := r.rejectAll(ctx, o.refusals)
+	for size, since, searches := len(txs), 0, false; len(txs) > 0; met = nil {
+		r.searches = searches
+		n, clean, err := r.settleSome(ctx, txs[:min(size, len(txs))], met)
 		if err != nil {
 			return err
 		}
-		if rejected {
-			idle = -1
+		txs, since = txs[n:], since+n
+		if size = max(leastPart, 2*since); !clean {
+			since, searches = 0, true
 		}
-		met = nil
 	}
-	return unavailable(errNoRest)
+	return nil
+}
+
+// leastPart is how many transactions are tried together at least where one was
+// in the way.
+const leastPart = 8
+
+// settleSome decides the first of txs, up to what is in their way: it splits
+// there, down to one client transaction. Savepoints could not do this: deferred
+// triggers run at COMMIT, and settings made by the app's triggers outlive a
+// ROLLBACK TO. It returns how many it decided, and whether nothing at all stood
+// in the way.
+func (r *run) settleSome(ctx context.Context, txs []*transaction, met *obstacle) (n int, clean bool, err error) {
+	clean = met == nil
+	for idle := 0; idle < maxIdle; idle++ {
+		still := openTransactions(txs)
+		if len(still) == 0 {
+			return len(txs), false, nil
+		}
+		o, err := r.try(ctx, still, met)
+		switch {
+		case err != nil:
+			return 0, false, err
+		case o == nil:
+			return len(txs), clean, nil
+		case o.apart && len(still) > 1:
+			rest, err := r.settleParts(ctx, still, o)
+			if n = len(txs); len(rest) > 0 {
+				n = slices.Index(txs, rest[0])
+			}
+			return n, false, err
+		case o.err != nil && isTransient(o.err):
+			v, err := r.timedOut(ctx, still[0], o.err)
+			if err != nil {
+				return 0, false, err
+			}
+			o.refusals = []verdict{*v}
+		case o.genuine && len(open(still)) == 1:
+			o.refusals = []verdict{r.verdictOf(open(still)[0], o.err)}
+		case o.genuine && !r.hasTimeToFindOut(len(open(still))):
+			o.refusals = []verdict{r.verdictOf(blamed(open(still), o), o.err)}
+		case o.apart:
+			return len(txs), false, r.settleAlone(ctx, still[0])
+		}
+		rejected, err := r.rejectAll(ctx, o.refusals)
+		if err != nil {
+			return 0, false, err
+		}
+		if clean = false; rejected {
+			idle = -1 // something was decided
+		}
+		if met = nil; o.needsCloserLook() {
+			met = o
+		}
+	}
+	return 0, false, unavailable(errNoRest)
 }
 
 // try applies txs at once if it can, unless met says what stands in the way. It
@@ -188,7 +219,7 @@ func (r *run) try(ctx context.Context, txs []*transaction, met *obstacle) (o *ob
 		o, err = r.tryAtOnce(ctx, txs)
 	}
 	if err == nil && o != nil && o.needsCloserLook() {
-		o, err = r.attempt(ctx, txs, false)
+		o, err = r.lookCloser(ctx, txs, o)
 	}
 	if err == nil && o != nil && o.err != nil && isTimeout(o.err) && (r.tooSlow == 0 || len(txs) < r.tooSlow) {
 		r.tooSlow = len(txs)
@@ -202,8 +233,13 @@ func (r *run) tryAtOnce(ctx context.Context, txs []*transaction) (*obstacle, err
 	}
 	ops := open(txs)
 	o, err := r.applyAtOnce(ctx, payload(ops), ops[0].tx.TxID)
-	if err != nil || o != nil {
-		return o, err
+	switch {
+	case err != nil:
+		return nil, err
+	case o != nil && len(o.hidden) == 1:
+		return r.meetRow(ops[o.hidden[0]]), nil
+	case o != nil:
+		return o, nil
 	}
 	for _, op := range ops {
 		op.decided = applied
@@ -227,26 +263,47 @@ func (r *run) hasTimeToFindOut(operations int) bool {
 // know what is in the way.
 func (o *obstacle) needsCloserLook() bool { return o.maybeSeen || o.lostRows || len(o.planned) > 0 }
 
-// fanOut is into how many parts n transactions are split where any of them may
-// be in the way: measured best, from one to two hundred culprits in a thousand.
-func fanOut(n int) int {
-	if n > 128 {
-		return 32
+// lookCloser applies txs, or finds out what o is about. What may become a verdict
+// of ferry's own must not rest on a catalog that is older than the upload.
+func (r *run) lookCloser(ctx context.Context, txs []*transaction, o *obstacle) (*obstacle, error) {
+	if o.lostRows || len(o.planned) > 0 {
+		if err := r.renewCatalog(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return 6
+	return r.attempt(ctx, txs, false)
 }
 
-// settleParts settles what ran before the error, what may have caused it, and
-// the rest, in order.
-func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) error {
-	ops := open(txs)
-	first := slices.Index(txs, ops[o.first].tx)
-	last := slices.Index(txs, ops[o.last].tx)
-	parts := [][]*transaction{txs[:first], txs[first : last+1], txs[last+1:]}
-	if last-first+1 == len(txs) || r.hurried() {
-		parts = slices.Collect(slices.Chunk(txs, (len(txs)-1)/fanOut(len(txs))+1))
+// fanOut is into how many parts transactions are split where nothing shows which
+// of them is in the way, or where they are too much for the database together, or
+// for the time.
+const fanOut = 6
+
+// settleParts settles what ran before the error and what caused it, or all of txs
+// if that does not show. It returns the rest.
+func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) (rest []*transaction, err error) {
+	at := -1
+	if o.genuine && !r.hurried() {
+		at = r.locate(ctx, txs, o)
 	}
-	for _, part := range parts {
+	if at < 0 {
+		return nil, r.settleEach(ctx, slices.Chunk(txs, (len(txs)-1)/fanOut+1))
+	}
+	if err := r.settle(ctx, txs[:at], nil); err != nil {
+		return nil, err
+	}
+	culprit := txs[at]
+	if err := r.settle(ctx, txs[at:at+1], nil); err != nil {
+		return nil, err
+	}
+	if hasSQLState(o.err, upsertRefused...) && culprit.rejectedNow == nil {
+		r.noUpserts = true
+	}
+	return txs[at+1:], nil
+}
+
+func (r *run) settleEach(ctx context.Context, parts iter.Seq[[]*transaction]) error {
+	for part := range parts {
 		if err := r.settle(ctx, part, nil); err != nil {
 			return err
 		}
@@ -310,12 +367,15 @@ func (r *run) rejectAll(ctx context.Context, verdicts []verdict) (bool, error) {
 	}
 	certain := !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.certain })
 	if !certain && r.catalog.loadedAt.Before(r.started) {
-		return false, r.refreshCatalog(ctx)
+		return false, r.renewCatalog(ctx)
 	}
-	for _, v := range verdicts {
-		if err := r.reject(ctx, v); err != nil {
+	for some := range slices.Chunk(verdicts, maxAtOnce) {
+		if err := r.reject(ctx, some); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
 }
+
+// maxAtOnce is how many rejections are stored together.
+const maxAtOnce = 200

@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -92,11 +91,11 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 		}
 		defer leave()
 	}
-	conn, err := s.pool.Acquire(waiting)
+	session, err := s.takeSession(waiting)
 	if err != nil {
-		return nil, unavailable(fmt.Errorf("acquire a connection: %w", err))
+		return nil, unavailable(err)
 	}
-	defer conn.Release()
+	defer session.release()
 
 	// From here on the work is not abandoned when the client hangs up: its
 	// retry would only have to do it again.
@@ -108,7 +107,7 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	defer cancel()
 	r := &run{
 		store: s, caller: caller, upload: up,
-		session: newSession(conn, s.options.TransactionPool),
+		session: session,
 		started: s.options.Now(), limit: time.Until(deadline), raises: raises,
 	}
 	return r.apply(ctx)

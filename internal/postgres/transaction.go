@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,7 +26,10 @@ const (
 
 const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 
-const commitSQL = `COMMIT`
+const (
+	commitSQL   = `COMMIT`
+	rollbackSQL = `ROLLBACK`
+)
 
 // limitsSQL bounds the transaction. The settings are made here and not at
 // connect, because poolers refuse startup parameters and share connections. A
@@ -159,6 +164,15 @@ func (r *run) lockedHistory(ctx context.Context, ops []*operation, more ...query
 
 // recordDecisions is the query that notes what becomes of ops.
 func (r *run) recordDecisions(ops []*operation) query {
+	return query{sql: recordSQL, params: r.decisions(ops)}
+}
+
+// advanceDecisions is the same, if all of them are new.
+func (r *run) advanceDecisions(ops []*operation) query {
+	return query{sql: advanceSQL, params: append(r.decisions(ops), optionalInt(-1))}
+}
+
+func (r *run) decisions(ops []*operation) []param {
 	records := make([]byte, 0, len(ops)*recordSize)
 	for _, o := range ops {
 		records = appendRecord(records, record{
@@ -167,8 +181,9 @@ func (r *run) recordDecisions(ops []*operation) query {
 			rejection: o.rejection,
 		})
 	}
-	first, last := ops[0].op.OpID, ops[len(ops)-1].op.OpID
-	return query{sql: recordSQL, params: r.progressParams(first, last, records, len(ops))}
+	byOpID := func(a, b *operation) int { return cmp.Compare(a.op.OpID, b.op.OpID) }
+	first, last := slices.MinFunc(ops, byOpID).op.OpID, slices.MaxFunc(ops, byOpID).op.OpID
+	return r.progressParams(first, last, records, len(ops))
 }
 
 // advance is the query that notes operations as applied, if all of them are

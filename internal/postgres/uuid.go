@@ -1,12 +1,26 @@
 package postgres
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 )
 
 // uuid is a Postgres uuid's 16 bytes.
 type uuid [16]byte
+
+// newUUIDs returns random ones.
+//
+// Source: RFC 9562, section 5.4.
+func newUUIDs(n int) []uuid {
+	ids := make([]uuid, n)
+	for i := range ids {
+		u := &ids[i]
+		_, _ = rand.Read(u[:]) // never fails
+		u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	}
+	return ids
+}
 
 // append appends the canonical spelling: lower case, hyphens after 8, 12, 16
 // and 20 digits.
