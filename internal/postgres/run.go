@@ -69,12 +69,7 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	if r.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
 		return nil, r.ownFault(err)
 	}
-	ops := make([]*uploads.Operation, 0, r.upload.Operations)
-	for i := range r.upload.Transactions {
-		for j := range r.upload.Transactions[i].Operations {
-			ops = append(ops, &r.upload.Transactions[i].Operations[j])
-		}
-	}
+	ops := payloadOf(r.upload)
 	r.pace = r.store.paces.of(r.key())
 	if r.upload.OutOfOrder || r.pace > 0 {
 		return r.applyInParts(ctx, nil)
@@ -90,6 +85,16 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 		return result, nil
 	}
 	return r.applyInParts(ctx, o)
+}
+
+func payloadOf(up *uploads.Upload) []*uploads.Operation {
+	ops := make([]*uploads.Operation, 0, up.Operations)
+	for i := range up.Transactions {
+		for j := range up.Transactions[i].Operations {
+			ops = append(ops, &up.Transactions[i].Operations[j])
+		}
+	}
+	return ops
 }
 
 // applyInParts is the second path. met is what stood in the first one's way.

@@ -26,18 +26,20 @@ import (
 
 // bench is a private Postgres and a ferry in front of it.
 type bench struct {
-	folder  string
-	ferry   string
-	cluster *devcluster.Cluster
-	pool    *pgxpool.Pool // as the owner, for the bare side
-	environ []string
-	process *exec.Cmd
-	url     string
-	session string
-	client  *http.Client
-	pairs   int
-	phase   time.Duration
-	opID    int64
+	folder     string
+	ferry      string
+	cluster    *devcluster.Cluster
+	pool       *pgxpool.Pool // as the owner, for the bare side
+	environ    []string
+	process    *exec.Cmd
+	url        string
+	admin      string // its pprof is asked
+	sessionKey []byte
+	session    string
+	client     *http.Client
+	pairs      int
+	phase      time.Duration
+	opID       int64
 }
 
 const userID = "a1111111-1111-4111-8111-111111111111"
@@ -93,8 +95,8 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if _, err := b.pool.Exec(ctx, tables, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	key := make([]byte, 32)
-	rand.Read(key)
+	b.sessionKey = make([]byte, 32)
+	rand.Read(b.sessionKey)
 	token := make([]byte, 32)
 	rand.Read(token)
 	port, err := freePort()
@@ -106,6 +108,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	b.url = fmt.Sprintf("http://127.0.0.1:%d", port)
+	b.admin = fmt.Sprintf("http://127.0.0.1:%d", admin)
 	b.environ = []string{
 		"DATABASE_URL=" + b.cluster.URL("bench_login", "bench", "postgres"),
 		"FERRY_MIGRATE_DATABASE_URL=" + owner,
@@ -114,7 +117,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		"FERRY_POWERSYNC_URL=http://localhost:8080",
 		"FERRY_TOKEN_KID=bench",
 		"FERRY_TOKEN_SECRET=" + base64.RawURLEncoding.EncodeToString(token),
-		"FERRY_SESSION_SECRET=" + base64.RawURLEncoding.EncodeToString(key),
+		"FERRY_SESSION_SECRET=" + base64.RawURLEncoding.EncodeToString(b.sessionKey),
 		"PATH=" + os.Getenv("PATH"),
 	}
 	migrate := exec.CommandContext(ctx, b.ferry, "migrate", "up", "--grant-to", "bench_login")
@@ -127,7 +130,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.session, err = identity.SignSession(key, userID, "", "", time.Now(), time.Hour); err != nil {
+	if b.session, err = identity.SignSession(b.sessionKey, userID, "", "", time.Now(), time.Hour); err != nil {
 		return err
 	}
 	b.client = &http.Client{Transport: &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512}}

@@ -40,22 +40,26 @@ func main() {
 	out := flag.String("out", "bench", "folder for the results")
 	pairs := flag.Int("pairs", 5, "pairs of measurements for each ratio")
 	phase := flag.Duration("phase", time.Second, "length of one side of a pair")
+	only := flag.Bool("profile", false, "only show where the time of a 1,000-row upload goes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *ferry, *out, *pairs, *phase); err != nil {
+	if err := run(ctx, *ferry, *out, *pairs, *phase, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, ferry, out string, pairs int, phase time.Duration) error {
+func run(ctx context.Context, ferry, out string, pairs int, phase time.Duration, only bool) error {
 	b, err := start(ctx, ferry)
 	if err != nil {
 		return err
 	}
 	defer b.stop()
 	b.pairs, b.phase = pairs, phase
+	if only {
+		return b.profile(ctx)
+	}
 	var figures []figure
 	for _, measure := range []func(context.Context) ([]figure, error){b.startup, b.tokens, b.puts, b.single, b.mixed, b.memory} {
 		some, err := measure(ctx)
