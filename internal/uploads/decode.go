@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"ferry/internal/fault"
 )
@@ -35,26 +32,28 @@ func DecodeAtMost(body []byte, operations int) (*Upload, error) {
 	if !utf8.Valid(body) {
 		return nil, invalid("the body is not UTF-8")
 	}
-	d := &decoder{body: body, dec: newJSONDecoder(body), limit: operations}
+	d := &decoder{scanner: scanner{input: body}, limit: operations}
 	up := &Upload{}
 	if err := d.upload(up); err != nil {
 		return nil, err
 	}
-	if _, err := d.dec.ReadToken(); err != io.EOF {
-		return nil, invalid("the body has something after its JSON value")
+	if err := d.end(); err != nil {
+		return nil, err
 	}
 	return up, checkOpIDs(up)
 }
 
 // decoder reads one body from its start to its end.
 type decoder struct {
-	body    []byte
-	dec     *jsontext.Decoder
-	limit   int               // of entries in more than one transaction
-	entries int               // read so far
-	names   map[string]string // one string per distinct name, by its JSON text
-	columns []Field           // of the present entry
-	scratch []byte
+	scanner
+	vocabulary
+	limit   int // of entries in more than one transaction
+	entries int // read so far
+
+	columns    columnList // of the present entry
+	operations slab[Operation]
+	fields     slab[Field]
+	scratch    []byte
 }
 
 func invalid(format string, args ...any) error {
@@ -71,7 +70,7 @@ func at(list string, index int, err error) error {
 }
 
 func (d *decoder) upload(up *Upload) (err error) {
-	switch d.dec.PeekKind() {
+	switch d.peek() {
 	case '[':
 		up.Transactions, _, err = d.entryList()
 	case '{':
@@ -88,16 +87,16 @@ func (d *decoder) upload(up *Upload) (err error) {
 // envelope reads the object around the operations.
 func (d *decoder) envelope(up *Upload) error {
 	var seen struct{ operations, clientID, userID presence }
-	_, err := d.object(func(name, _ string) error {
-		switch name {
+	_, err := d.object(func(w *word) error {
+		switch name := w.text; name {
 		case "crud", "batch", "operations", "transactions":
-			return d.operations(name, up, &seen.operations)
+			return d.operationList(name, up, &seen.operations)
 		case "client_id", "clientId":
 			return d.text(name, &up.ClientID, &seen.clientID)
 		case "user_id", "userId":
 			return d.text(name, &up.UserID, &seen.userID)
 		}
-		return d.skip()
+		return d.skipNext()
 	})
 	switch {
 	case err != nil:
@@ -119,10 +118,10 @@ func (d *decoder) checkCount(transactions int) error {
 	return nil
 }
 
-func (d *decoder) operations(name string, up *Upload, seen *presence) (err error) {
-	switch d.dec.PeekKind() {
+func (d *decoder) operationList(name string, up *Upload, seen *presence) (err error) {
+	switch d.peek() {
 	case 'n':
-		return d.skip()
+		return d.skipNext()
 	case '[':
 	default:
 		return d.wrongKind("%q must be an array", name)
@@ -145,9 +144,9 @@ func (d *decoder) operations(name string, up *Upload, seen *presence) (err error
 
 // text reads a string member; null counts as absent.
 func (d *decoder) text(name string, into *string, seen *presence) error {
-	switch d.dec.PeekKind() {
+	switch d.peek() {
 	case 'n':
-		return d.skip()
+		return d.skipNext()
 	case '"':
 	default:
 		return d.wrongKind("%q must be a string", name)
@@ -163,7 +162,7 @@ func (d *decoder) text(name string, into *string, seen *presence) error {
 	if unheld != "" {
 		return invalid("%q has %s", name, unheld)
 	}
-	*into = text
+	*into = strings.Clone(text) // it outlives the body
 	return nil
 }
 

@@ -34,6 +34,12 @@ const (
 	tagEnd     = 'e' // of an array
 )
 
+// newJSONDecoder reads a value that has been read before.
+func newJSONDecoder(value []byte) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(value),
+		jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+}
+
 // fingerprint computes op's fingerprint. scratch is reused between calls.
 func fingerprint(op *Operation, scratch []byte) (Fingerprint, []byte) {
 	b := append(scratch[:0], byte(op.Kind))

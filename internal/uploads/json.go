@@ -6,115 +6,87 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"ferry/internal/fault"
 )
 
-// newJSONDecoder reads body in place. It lets a lone surrogate escape
-// ("\ud800") through: that is what a user typed, so it becomes a rejection and
-// not a 400. It also lets a name come twice: whether that is a contradiction
-// depends on the values.
-func newJSONDecoder(body []byte) *jsontext.Decoder {
-	return jsontext.NewDecoder(bytes.NewBuffer(body),
-		jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
-}
-
 func notJSON(err error) error {
 	return fault.Wrap(err, fault.InvalidRequest, "the body is not valid JSON")
 }
 
-// object reads the object that comes next. It calls member after each name,
-// to read the value; unheld is as unquote says. It returns the object's text.
-func (d *decoder) object(member func(name, unheld string) error) (json.RawMessage, error) {
-	if _, err := d.dec.ReadToken(); err != nil {
-		return nil, notJSON(err)
-	}
-	start := d.dec.InputOffset() - 1
-	for d.dec.PeekKind() == '"' {
-		quoted, err := d.readValue()
+// object reads the object that comes next. It calls member after each name, to
+// read the value, and returns the object's text.
+func (d *decoder) object(member func(name *word) error) (json.RawMessage, error) {
+	return d.listOf('}', func() error {
+		quoted, err := d.name()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := member(d.intern(quoted)); err != nil {
-			return nil, err
-		}
-	}
-	return d.end(start)
+		return member(d.word(quoted))
+	})
 }
 
-// array reads the array that comes next. It calls element to read each
-// element, and returns the array's text.
+// array reads the array that comes next. It calls element to read each element,
+// and returns the array's text.
 func (d *decoder) array(element func() error) (json.RawMessage, error) {
-	if _, err := d.dec.ReadToken(); err != nil {
-		return nil, notJSON(err)
-	}
-	start := d.dec.InputOffset() - 1
-	for d.dec.PeekKind() != ']' {
-		if err := element(); err != nil {
-			return nil, err
-		}
-	}
-	return d.end(start)
+	return d.listOf(']', element)
 }
 
-// end reads the end of an object or array, and returns its text.
-func (d *decoder) end(start int64) (json.RawMessage, error) {
-	if _, err := d.dec.ReadToken(); err != nil {
-		return nil, notJSON(err)
+func (d *decoder) listOf(closing byte, element func() error) (json.RawMessage, error) {
+	start := d.pos
+	if err := d.list(closing, element); err != nil {
+		return nil, orNotJSON(err)
 	}
-	end := d.dec.InputOffset()
-	return d.body[start:end:end], nil
+	return d.input[start:d.pos:d.pos], nil
 }
 
-// readValue returns the next value as the client spelled it: a slice of body.
+// orNotJSON says of an error of the scanner what it means to the client.
+func orNotJSON(err error) error {
+	if broken, ok := err.(*syntaxError); ok { //nolint:errorlint // the scanner wraps nothing
+		return notJSON(broken)
+	}
+	return err
+}
+
+// readValue returns the next value as the client spelled it: a slice of the body.
 func (d *decoder) readValue() (json.RawMessage, error) {
-	value, err := d.dec.ReadValue()
+	value, err := d.value()
 	if err != nil {
 		return nil, notJSON(err)
 	}
-	end := d.dec.InputOffset()
-	return d.body[end-int64(len(value)) : end : end], nil
+	return value, nil
 }
 
-func (d *decoder) skip() error {
-	if err := d.dec.SkipValue(); err != nil {
-		return notJSON(err)
+func (d *decoder) skipNext() error {
+	_, err := d.readValue()
+	return err
+}
+
+// end reports what stands behind the body's value.
+func (d *decoder) end() error {
+	if d.peek(); d.pos < len(d.input) {
+		return invalid("the body has something after its JSON value")
 	}
 	return nil
 }
 
 // wrongKind blames the structure, unless the JSON itself is broken here.
 func (d *decoder) wrongKind(format string, args ...any) error {
-	if d.dec.PeekKind() == 0 {
-		_, err := d.dec.ReadToken()
-		return notJSON(err)
+	if c := d.peek(); !isNumber([]byte{c}) && !strings.ContainsRune(`{["tfn`, rune(c)) {
+		return notJSON(d.broken())
 	}
 	return invalid(format, args...)
 }
 
-// intern unquotes a name, and returns the same string for the same name: a
-// batch has few distinct ones.
-func (d *decoder) intern(quoted json.RawMessage) (name, unheld string) {
-	if name, ok := d.names[string(quoted)]; ok {
-		return name, ""
-	}
-	name, unheld = unquote(quoted)
-	if unheld == "" {
-		if d.names == nil {
-			d.names = make(map[string]string, 16)
-		}
-		d.names[string(quoted)] = name
-	}
-	return name, unheld
-}
-
 // unquote decodes a JSON string. Where it has what no Postgres text can hold,
 // unheld says so, and text is the JSON text: other such strings stay different.
+// The text may live in the body.
 func unquote(v json.RawMessage) (text, unheld string) {
 	if inner := v[1 : len(v)-1]; bytes.IndexByte(inner, '\\') < 0 {
-		return string(inner), ""
+		return view(inner), ""
 	}
 	b, err := jsontext.AppendUnquote(nil, []byte(v))
 	if err != nil {
@@ -122,6 +94,10 @@ func unquote(v json.RawMessage) (text, unheld string) {
 	}
 	return string(b), ""
 }
+
+// view is text that lives in the body: valid for as long as that is, and never
+// changed. A copy for each id would be most of what decoding one costs.
+func view(text []byte) string { return unsafe.String(unsafe.SliceData(text), len(text)) }
 
 // wholeNumber reads a number from 0 to 2^63-2, however it is spelled: SDKs
 // that know only reals send 41.0, others digits in a string.

@@ -2,7 +2,6 @@ package uploads
 
 import (
 	"bytes"
-	"io"
 	"slices"
 	"unicode/utf8"
 )
@@ -17,13 +16,13 @@ func DecodeSingle(kind Kind, body []byte) (*Upload, error) {
 	err := decodeObject(body, `{"table": …, "data": {"id": …}}`, func(d *decoder, name string) error {
 		switch name {
 		case "client_id", "clientId":
-			if d.dec.PeekKind() == '"' { // as a number it is the op id
+			if d.peek() == '"' { // as a number it is the op id
 				return d.text(name, &up.ClientID, &seen.clientID)
 			}
 		case "user_id", "userId":
 			return d.text(name, &up.UserID, &seen.userID)
 		}
-		return d.skip()
+		return d.skipNext()
 	})
 	if err == nil && seen.clientID.set {
 		err = checkClientID(up.ClientID)
@@ -78,7 +77,7 @@ func DecodeCheckpointRequest(body []byte) (*CheckpointRequest, error) {
 			}
 			return seen.id.note(name, value)
 		}
-		return d.skip()
+		return d.skipNext()
 	})
 	if err != nil {
 		return nil, err
@@ -101,15 +100,12 @@ func decodeObject(body []byte, expected string, member func(d *decoder, name str
 	if !utf8.Valid(body) {
 		return invalid("the body is not UTF-8")
 	}
-	d := &decoder{body: body, dec: newJSONDecoder(body)}
-	if d.dec.PeekKind() != '{' {
+	d := &decoder{scanner: scanner{input: body}}
+	if d.peek() != '{' {
 		return d.wrongKind("the body must be %s, a JSON object", expected)
 	}
-	if _, err := d.object(func(name, _ string) error { return member(d, name) }); err != nil {
+	if _, err := d.object(func(w *word) error { return member(d, w.text) }); err != nil {
 		return err
 	}
-	if _, err := d.dec.ReadToken(); err != io.EOF {
-		return invalid("the body has something after its JSON value")
-	}
-	return nil
+	return d.end()
 }

@@ -5,15 +5,16 @@ package uploads
 // as well.
 func (d *decoder) entryList() (txs []Transaction, text []byte, err error) {
 	text, err = d.array(func() error {
-		op, txID, err := d.entry()
+		var op Operation
+		txID, err := d.entry(&op)
 		if err != nil {
 			return err
 		}
-		if n := len(txs); n > 0 && txID >= 0 && txs[n-1].TxID == txID {
-			txs[n-1].Operations = append(txs[n-1].Operations, op)
-		} else {
-			txs = append(txs, Transaction{TxID: txID, Operations: []Operation{op}})
+		if n := len(txs); n == 0 || txID < 0 || txs[n-1].TxID != txID {
+			txs = append(txs, Transaction{TxID: txID})
 		}
+		tx := &txs[len(txs)-1]
+		tx.Operations = d.operations.extend(tx.Operations, op)
 		return d.checkCount(len(txs))
 	})
 	return txs, text, err
@@ -35,18 +36,18 @@ func (d *decoder) transactionList() (txs []Transaction, text []byte, err error) 
 
 func (d *decoder) transaction(index int) (Transaction, error) {
 	tx := Transaction{TxID: -1}
-	if d.dec.PeekKind() != '{' {
+	if d.peek() != '{' {
 		return tx, d.wrongKind(`transaction %d must be an object with "crud"`, index)
 	}
 	var seenID, seenCrud presence
-	_, err := d.object(func(name, _ string) error {
-		switch name {
+	_, err := d.object(func(w *word) error {
+		switch name := w.text; name {
 		case "transaction_id", "transactionId", "tx_id", "TransactionId":
 			return at("transaction", index, d.transactionID(name, &tx, &seenID))
 		case "crud":
 			return d.transactionEntries(index, &tx, &seenCrud)
 		}
-		return d.skip()
+		return d.skipNext()
 	})
 	if err == nil && !seenCrud.set {
 		err = invalid(`transaction %d has no "crud"`, index)
@@ -74,14 +75,17 @@ func (d *decoder) transactionEntries(index int, tx *Transaction, seen *presence)
 	if seen.set {
 		return invalid(`transaction %d has "crud" twice`, index)
 	}
-	if d.dec.PeekKind() != '[' {
+	if d.peek() != '[' {
 		return d.wrongKind(`transaction %d: "crud" must be an array`, index)
 	}
 	seen.set = true
 	_, err := d.array(func() error {
-		op, _, err := d.entry()
-		tx.Operations = append(tx.Operations, op)
-		return err
+		var op Operation
+		if _, err := d.entry(&op); err != nil {
+			return err
+		}
+		tx.Operations = d.operations.extend(tx.Operations, op)
+		return nil
 	})
 	return err
 }
