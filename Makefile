@@ -60,7 +60,7 @@ fmt: ## format all Go code
 	$(TOOL) gofumpt -w $(GO_DIRS)
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME each, 10s by default
+fuzz: ## run every fuzz target for FUZZTIME each, 10s by default, as many at once as there are processors
 	tools/fuzz $(FUZZTIME)
 
 .PHONY: cover
