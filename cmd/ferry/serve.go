@@ -131,6 +131,7 @@ func newAPI(cfg *config.Config, store *postgres.Store, o servingOptions) (*api, 
 	}
 	a := &api{Options: httpapi.Options{
 		Store:          store,
+		Room:           store.Room,
 		Ready:          store.Ready,
 		TrustedProxies: cfg.Proxy.AddressFrom,
 		AllowOrigin:    o.allowOrigin,

@@ -140,6 +140,7 @@ func setup(t *testing.T, change ...func(*api)) *api {
 		Sessions:    a.sessions,
 		Uploaders:   a.sessions,
 		Allowed:     func(context.Context, *identity.Principal) error { return nil },
+		Room:        func(string) error { return nil },
 		Tokens:      a.issuer,
 		Store:       storeFunc(applyAll),
 		Checkpoints: &fakeCheckpoints{stored: map[[2]string]int64{}},

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"io"
+	"math/bits"
 	"sync"
 )
 
@@ -74,7 +75,13 @@ type boundedBuffer struct {
 	reserved int64
 }
 
-func (b *boundedBuffer) release() { b.memory.release(b.user, b.reserved) }
+// release ends the use of the body and of all that points into it. What were to
+// read it later, by mistake, must not find another user's: it is cleared.
+func (b *boundedBuffer) release() {
+	clear(b.bytes)
+	spare(b.bytes)
+	b.memory.release(b.user, b.reserved)
+}
 
 // fillFrom reads a body to its end, decompressed. contentLength is -1 where the
 // client does not say.
@@ -113,8 +120,40 @@ func (b *boundedBuffer) grow(size int64) error {
 		return errMemoryFull
 	}
 	b.reserved = size
-	grown := make([]byte, len(b.bytes), size)
-	copy(grown, b.bytes)
+	grown := append(newBuffer(int(size)), b.bytes...)
+	spare(b.bytes)
 	b.bytes = grown
 	return nil
+}
+
+// The sizes of the buffers that are kept for later bodies: powers of two, which
+// is how bodies grow. Most uploads are within them, and clearing a new buffer for
+// each would keep the collector busy.
+const (
+	smallestSpare = smallBody
+	largestSpare  = 1 << 20
+)
+
+var spares [bits.UintSize]sync.Pool // by the length of the size in bits
+
+func isSpare(size int) bool {
+	return smallestSpare <= size && size <= largestSpare && size&(size-1) == 0
+}
+
+// newBuffer returns an empty buffer of a capacity.
+func newBuffer(size int) []byte {
+	if isSpare(size) {
+		if b, ok := spares[bits.Len(uint(size))].Get().(*[]byte); ok {
+			return *b
+		}
+	}
+	return make([]byte, 0, size)
+}
+
+// spare keeps a buffer that nothing points into any more.
+func spare(b []byte) {
+	if isSpare(cap(b)) {
+		b = b[:0]
+		spares[bits.Len(uint(cap(b)))].Put(&b)
+	}
 }

@@ -93,6 +93,9 @@ func (s *server) receive(
 	w http.ResponseWriter, r *http.Request, f *facts, p *identity.Principal,
 	decode func(body []byte) (*uploads.Upload, error),
 ) (up *uploads.Upload, release func(), err error) {
+	if err := s.Room(p.UserID); err != nil {
+		return nil, nil, err
+	}
 	body, release, err := s.readBody(w, r, p.UserID)
 	if err != nil {
 		return nil, nil, err

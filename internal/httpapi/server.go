@@ -42,6 +42,9 @@ type Options struct {
 	// Allowed returns nil, or a [fault.Error] that says why a caller who was
 	// found may not go on: it is asked again once a body has arrived.
 	Allowed func(ctx context.Context, p *identity.Principal) error
+	// Room returns nil, or a [fault.Error] that says why an upload of this user
+	// would be refused: then its body is not read.
+	Room func(userID string) error
 	// Tokens is nil where ferry runs without a token key.
 	Tokens TokenIssuer
 	Store  uploads.Store

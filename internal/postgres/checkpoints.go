@@ -3,9 +3,7 @@ package postgres
 import (
 	"context"
 	"strconv"
-	"time"
 
-	"ferry/internal/fault"
 	"ferry/internal/uploads"
 )
 
@@ -70,18 +68,11 @@ func (s *Store) RequestCheckpoint(ctx context.Context, userID, clientID string, 
 }
 
 func (s *Store) changeCheckpoint(ctx context.Context, userID, clientID string, change func(*run) query) (int64, error) {
-	waiting, stopWaiting := context.WithTimeout(ctx, waitTimeout)
-	defer stopWaiting()
-	leave, err := s.queue.enter(waiting, clientKey{userID, clientID})
+	session, release, err := s.turn(ctx, clientKey{userID, clientID}, 1)
 	if err != nil {
-		return 0, fault.Retry(err, time.Second, "an upload of this client is still running")
+		return 0, err
 	}
-	defer leave()
-	session, err := s.takeSession(waiting)
-	if err != nil {
-		return 0, unavailable(err)
-	}
-	defer session.release()
+	defer release()
 	r := &run{
 		store: s, caller: uploads.Caller{UserID: userID}, upload: &uploads.Upload{ClientID: clientID},
 		session: session,

@@ -38,7 +38,7 @@ type Store struct {
 	pool     *pgxpool.Pool // for uploads
 	control  *pgxpool.Pool // for the catalog, health and the denylist: an upload that waits for these holds a connection of pool
 	accounts *pgxpool.Pool
-	queue    clientQueue
+	queue    *queue
 	paces    paces
 	tables   catalogCache
 	blind    sync.Map // oids of tables whose hidden rows ferry cannot see
@@ -60,6 +60,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.Close()
 		return nil, err
 	}
+	s.queue = newQueue(int(s.pool.Config().MaxConns))
 	return s, nil
 }
 
@@ -81,21 +82,16 @@ const (
 
 // Apply implements uploads.Store.
 func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Upload) (*uploads.Result, error) {
-	waiting, stopWaiting := context.WithTimeout(ctx, waitTimeout)
-	defer stopWaiting()
 	raises := s.options.WriteCheckpoints && up.ClientID != ""
+	key := clientKey{user: caller.UserID}
 	if up.ExactlyOnce || raises {
-		leave, err := s.queue.enter(waiting, clientKey{caller.UserID, up.ClientID})
-		if err != nil {
-			return nil, fault.Retry(err, time.Second, "an earlier upload of this client is still running")
-		}
-		defer leave()
+		key.client = up.ClientID
 	}
-	session, err := s.takeSession(waiting)
+	session, release, err := s.turn(ctx, key, up.Operations)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
-	defer session.release()
+	defer release()
 
 	// From here on the work is not abandoned when the client hangs up: its
 	// retry would only have to do it again.
@@ -112,6 +108,27 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	}
 	return r.apply(ctx)
 }
+
+// turn waits for the turn of an upload of so many operations, and takes a
+// connection for it. release gives both back.
+func (s *Store) turn(ctx context.Context, key clientKey, operations int) (_ *session, release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
+	leave, err := s.queue.enter(ctx, key, operations)
+	if err != nil {
+		return nil, nil, err
+	}
+	session, err := s.takeSession(ctx)
+	if err != nil {
+		leave()
+		return nil, nil, unavailable(err)
+	}
+	return session, func() { session.release(); leave() }, nil
+}
+
+// Room returns a *fault.Error with code fault.Unavailable if an upload of this
+// user would be refused at once, because too many wait.
+func (s *Store) Room(userID string) error { return s.queue.room(userID) }
 
 // unavailable is the answer to a failure that is not the client's.
 func unavailable(cause error) error {
