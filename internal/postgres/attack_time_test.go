@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,10 +50,53 @@ func TestAttackAStatementThatNeverEndsIsRejectedInTheEnd(t *testing.T) {
 				if delivery < 4 {
 					t.Errorf("rejected after %d deliveries, want 5 at least", delivery+1)
 				}
+				// It is stored, and whoever asks again is told of the same rejection.
+				again, err := store.Apply(t.Context(), claimsOf("u"), decodeEntries(t, "c", entries...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(r.Rejected, again.Rejected); diff != "" {
+					t.Errorf("delivered again (-first +again):\n%s", diff)
+				}
+				if n := b.text(t, `SELECT count(*)::text FROM ferry.rejections`); n != "1" {
+					t.Errorf("%s rejections are stored", n)
+				}
 				return
 			}
 			t.Errorf("eight deliveries over eight minutes end in 503: this client is blocked for ever")
 		})
+	}
+}
+
+// What holds up a transaction of an upload cannot hold it up for long:
+// docs/timeouts.md, read where the app's own code runs.
+func TestUploadsRunWithinTheLimitsOfTime(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, `CREATE FUNCTION note_limits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			new.body := concat_ws(' ', current_setting('lock_timeout'), current_setting('statement_timeout'),
+				current_setting('idle_in_transaction_session_timeout'));
+			RETURN new;
+		END $$;
+		CREATE TRIGGER limits BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION note_limits()`)
+	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "a", `{"n":1}`))
+	// Of several transactions together, half of the time is kept.
+	b.expect(t, outcome{Applied: 2}, "u", "c", putNote(2, "b", `{"n":1}`), putNote(3, "c", `{"n":1}`))
+	want := map[string][3]time.Duration{
+		"a": {5 * time.Second, 20 * time.Second, 10 * time.Second},
+		"b": {5 * time.Second, 10500 * time.Millisecond, 10 * time.Second},
+	}
+	for id, most := range want {
+		fields := strings.Fields(b.text(t, `SELECT body FROM notes WHERE id = $1`, id))
+		if len(fields) != len(most) {
+			t.Fatalf("row %s: %v", id, fields)
+		}
+		for i, name := range []string{"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"} {
+			// Some of the time has passed before the limits are set.
+			got, err := time.ParseDuration(strings.ReplaceAll(fields[i], "min", "m"))
+			if err != nil || got > most[i] || got < most[i]-time.Second {
+				t.Errorf("row %s: %s is %s, want %s", id, name, fields[i], most[i])
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +17,16 @@ import (
 const (
 	controlConnections = 4
 	accountConnections = 4
+)
+
+// What a server that does not answer may cost: a connection is tried for
+// dialTimeout where the connection string does not say connect_timeout, and one
+// that was idle must answer within pingTimeout before it is used. Without these
+// a database that moved, and whose old address swallows packets, would hold all
+// connections for minutes.
+const (
+	dialTimeout = 5 * time.Second
+	pingTimeout = 2 * time.Second
 )
 
 // parseURL reads a connection string. Its errors never show it: it holds a
@@ -53,6 +64,12 @@ func openPool(ctx context.Context, url string, connections int32, transactionPoo
 	if connections > 0 {
 		config.MaxConns = connections
 		config.MinConns = min(config.MinConns, connections)
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = dialTimeout
+	}
+	if config.PingTimeout == 0 {
+		config.PingTimeout = pingTimeout
 	}
 	// Whatever is set for the database or the role: ferry speaks UTF-8.
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
