@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,23 +79,32 @@ func (k *ProviderKeys) Run(ctx context.Context) {
 	}
 }
 
-// find returns the keys that may have made a signature: at least one, or an
-// error for the client. It is a fault.Unavailable where the provider must be
+// check returns nil if one of the keys that may have made a signature fits it,
+// or an error for the client: a fault.Unavailable where the provider must be
 // asked and cannot be.
-func (k *ProviderKeys) find(ctx context.Context, algorithm jose.SignatureAlgorithm, id string) ([]publicKey, error) {
-	if found, _ := k.known(algorithm, id); len(found) > 0 {
-		return found, nil
+func (k *ProviderKeys) check(ctx context.Context, algorithm jose.SignatureAlgorithm, id string, fits func(publicKey) bool) error {
+	found, _ := k.known(algorithm, id)
+	if slices.ContainsFunc(found, fits) {
+		return nil
 	}
-	k.refreshOnDemand(ctx)
-	found, failing := k.known(algorithm, id)
-	switch {
-	case len(found) > 0:
-		return found, nil
-	case failing:
-		return nil, fault.Retry(errors.New("the keys of the sessions' issuer are not there"), coolDown,
-			"the keys of the sessions' issuer cannot be fetched right now; try again, the session may be good")
+	// A key of that very name is the one. Any other session may be signed with a
+	// key that is new, also where neither it nor the key has a name.
+	if !isNamed(found, id) {
+		k.refreshOnDemand(ctx)
+		var failing bool
+		found, failing = k.known(algorithm, id)
+		switch {
+		case slices.ContainsFunc(found, fits):
+			return nil
+		case failing && !isNamed(found, id):
+			return fault.Retry(errors.New("the keys of the sessions' issuer are not there"), coolDown,
+				"the keys of the sessions' issuer cannot be fetched right now; try again, the session may be good")
+		}
 	}
-	return nil, errors.New("the session is signed with a key (kid) that its issuer does not publish")
+	if len(found) == 0 {
+		return errors.New("the session is signed with a key (kid) that its issuer does not publish")
+	}
+	return errors.New("the session's signature does not verify: it was signed with a different key than its issuer publishes, or it was altered")
 }
 
 func (k *ProviderKeys) known(algorithm jose.SignatureAlgorithm, id string) (found []publicKey, failing bool) {
@@ -186,6 +196,10 @@ func (k *ProviderKeys) discover(ctx context.Context) (string, error) {
 	}
 	if provider.Issuer != k.options.Issuer {
 		return "", fmt.Errorf("the discovery document at %s is of issuer %q: configure the issuer exactly so", url, provider.Issuer)
+	}
+	// Not even to this machine, which is the issuer's own only where it is here.
+	if strings.HasPrefix(url, "https:") && !strings.HasPrefix(provider.JWKSURI, "https:") {
+		return "", fmt.Errorf("the discovery document at %s leads to keys that are not at an https address", url)
 	}
 	return provider.JWKSURI, nil
 }

@@ -182,6 +182,46 @@ func TestARotatedKeyWorksWithinAMinute(t *testing.T) {
 	})
 }
 
+// Some providers name neither their keys nor the key of a session, so that
+// only the signature tells that a key is new.
+func TestARotatedKeyWithoutANameWorksWithinAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, second := newEdKey(), newEdKey()
+		p := &provider{}
+		publish := func(key crypto.Signer) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.documents = map[string][]byte{"https://auth.example/jwks": jwks(jwk("", key))}
+		}
+		publish(first)
+		a := ask(t, p)
+		for _, kid := range []string{"", "named"} {
+			if got := a.code(kid, first); got != "" {
+				t.Fatalf("kid %q, the first session: %s", kid, got)
+			}
+		}
+		publish(second)
+		time.Sleep(coolDown)
+		for _, kid := range []string{"", "named"} {
+			if got := a.code(kid, second); got != "" {
+				t.Errorf("kid %q, the new key: %s", kid, got)
+			}
+			if got := a.code(kid, first); got != fault.InvalidSession {
+				t.Errorf("kid %q, the withdrawn key: %q, want %q", kid, got, fault.InvalidSession)
+			}
+		}
+		if got := p.fetched.Load(); got != 2 {
+			t.Errorf("fetched %d times, want twice", got)
+		}
+		p.setAway(true)
+		time.Sleep(coolDown)
+		if got := a.code("", newEdKey()); got != fault.Unavailable {
+			t.Errorf("a third key during an outage: %q, want %q", got, fault.Unavailable)
+		}
+	})
+}
+
 func TestMadeUpKeyIDsDoNotHammerTheProvider(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -277,6 +317,10 @@ func TestDiscovery(t *testing.T) {
 			"the discovery document at " + discovery + ` is of issuer "https://auth.example/tenant/": configure the issuer exactly so`,
 		},
 		{"no jwks_uri", "https://auth.example/tenant", `{"issuer":"https://auth.example/tenant"}`, "the discovery document at " + discovery + " names no jwks_uri"},
+		{
+			"keys that only this machine has", "https://auth.example/tenant", `{"issuer":"https://auth.example/tenant","jwks_uri":"http://127.0.0.1/jwks"}`,
+			"the discovery document at " + discovery + " leads to keys that are not at an https address",
+		},
 		{"no JSON", "https://auth.example/tenant", `<html>`, "the discovery document at " + discovery + " names no jwks_uri"},
 		{"nothing there", "https://auth.example/other", ``, "fetch the discovery document: https://auth.example/other/.well-known/openid-configuration cannot be reached"},
 	}

@@ -110,3 +110,8 @@ func matching(keys []publicKey, algorithm jose.SignatureAlgorithm, id string) []
 	}
 	return found[:min(len(found), maxCandidates)]
 }
+
+// isNamed is whether one of keys has the name that a header gives.
+func isNamed(keys []publicKey, id string) bool {
+	return id != "" && slices.ContainsFunc(keys, func(k publicKey) bool { return k.id == id })
+}

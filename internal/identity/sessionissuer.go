@@ -144,16 +144,10 @@ func (i *sessionIssuer) verify(ctx context.Context, s *session) error {
 		}
 		return nil
 	}
-	keys, err := i.Keys.find(ctx, s.algorithm, s.keyID)
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if _, err := s.jws.Verify(k.key); err == nil {
-			return nil
-		}
-	}
-	return errors.New("the session's signature does not verify: it was signed with a different key than its issuer publishes, or it was altered")
+	return i.Keys.check(ctx, s.algorithm, s.keyID, func(k publicKey) bool {
+		_, err := s.jws.Verify(k.key)
+		return err == nil
+	})
 }
 
 // lookForMisreading tells the operator of a secret that is configured in the

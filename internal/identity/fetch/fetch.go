@@ -20,8 +20,7 @@ const (
 	// maxBytes is the largest document that is read.
 	maxBytes = 1 << 20
 	timeout  = 5 * time.Second
-	// maxRedirects is how many redirects are followed, each under the rules
-	// for the first URL.
+	// maxRedirects is how many redirects are followed.
 	maxRedirects = 3
 )
 
@@ -38,13 +37,13 @@ func New(transport http.RoundTripper) *Client {
 			if len(via) > maxRedirects {
 				return errors.New("too many redirects")
 			}
-			return check(r.URL)
+			return sameServer(via[0].URL, r.URL)
 		},
 	}}
 }
 
 // Get returns the document at an https URL, or an http one on this machine.
-// It may take 5 s and have 1 MiB.
+// It may take 5 s and have 1 MiB, and is not fetched from another server.
 func (c *Client) Get(ctx context.Context, address string) ([]byte, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -59,8 +58,11 @@ func (c *Client) Get(ctx context.Context, address string) ([]byte, error) {
 	}
 	request.Header.Set("Accept", "application/json")
 	response, err := c.http.Do(request)
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err // it repeats where a redirect leads, with a password if there is one
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("get %s: %w", u.Redacted(), err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -86,6 +88,15 @@ func check(u *url.URL) error {
 		return nil
 	}
 	return fmt.Errorf("%s is not https", u.Redacted())
+}
+
+// sameServer keeps a redirect on the server that the operator has chosen: on
+// any other it could be to what only this machine reaches.
+func sameServer(from, to *url.URL) error {
+	if to.Scheme != from.Scheme || to.Host != from.Host {
+		return fmt.Errorf("it redirects to another server, %s: configure that address if it is right", to.Redacted())
+	}
+	return nil
 }
 
 func isLoopback(host string) bool {

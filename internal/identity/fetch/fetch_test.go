@@ -24,6 +24,9 @@ func server(t *testing.T) (plain, secure *httptest.Server, client *Client) {
 	mux.HandleFunc("/to", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, r.URL.Query().Get("url"), http.StatusFound)
 	})
+	mux.HandleFunc("/password", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://u:hunter2@192.0.2.1/", http.StatusFound)
+	})
 	mux.HandleFunc("/round", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/round", http.StatusFound) })
 	plain, secure = httptest.NewServer(mux), httptest.NewTLSServer(mux)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the test's own certificate
@@ -47,7 +50,13 @@ func TestGet(t *testing.T) {
 		{"no URL", "://", "", "the address is not a URL"},
 		{"a password is not repeated", "http://u:hunter2@192.0.2.1/", "", "http://u:xxxxx@192.0.2.1/ is not https"},
 		{"a redirect within https", secure.URL + "/to?url=/document", `{"keys":[]}`, ""},
-		{"a redirect to plain http elsewhere", secure.URL + "/to?url=http://192.0.2.1/", "", "http://192.0.2.1/ is not https"},
+		{"a redirect within http on this machine", plain.URL + "/to?url=/document", `{"keys":[]}`, ""},
+		{"a redirect to plain http elsewhere", secure.URL + "/to?url=http://192.0.2.1/", "", "it redirects to another server, http://192.0.2.1/: "},
+		{"a redirect to plain http on this machine", secure.URL + "/to?url=" + plain.URL + "/document", "", "it redirects to another server, " + plain.URL},
+		{"a redirect from this machine to another", plain.URL + "/to?url=https://192.0.2.1/", "", "it redirects to another server, https://192.0.2.1/: "},
+		{"a redirect into a private network", secure.URL + "/to?url=https://169.254.169.254/latest", "", "it redirects to another server, https://169.254.169.254/latest"},
+		{"a redirect to a file", secure.URL + "/to?url=file:///etc/passwd", "", "it redirects to another server, file:///etc/passwd"},
+		{"a redirect to a password is not repeated", secure.URL + "/password", "", "it redirects to another server, https://u:xxxxx@192.0.2.1/"},
 		{"a redirect without end", secure.URL + "/round", "", "too many redirects"},
 	}
 	for _, c := range cases {
