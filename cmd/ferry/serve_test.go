@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,6 +54,30 @@ func startServing(t *testing.T, environ []string) (*background, string) {
 	t.Helper()
 	b := start(t, environ, "serve")
 	return b, "http://" + b.stderr.waitFor(t, `"msg":"ferry listens".*"address":"([^"]+)"`)[1]
+}
+
+// servingProcess is `ferry serve` in a process of its own.
+type servingProcess struct {
+	*exec.Cmd
+	stderr *output
+	api    string
+}
+
+// startServingProcess returns once it answers requests.
+func startServingProcess(t *testing.T, environ []string) *servingProcess {
+	t.Helper()
+	p := &servingProcess{Cmd: exec.Command(self(t), "serve"), stderr: newOutput()}
+	p.Env = append(environ, runVariable+"=1")
+	p.Stderr = p.stderr
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.Process.Kill() // fails if it has ended
+		_ = p.Wait()
+	})
+	p.api = "http://" + p.stderr.waitFor(t, `"msg":"ferry listens".*"address":"([^"]+)"`)[1]
+	return p
 }
 
 // ask sends a request and returns status and body.

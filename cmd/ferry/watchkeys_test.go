@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,7 +42,13 @@ func kidOfToken(t *testing.T, api string) string {
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || code != http.StatusOK {
 		t.Fatalf("/token: %d %s", code, body)
 	}
-	text, err := base64.RawURLEncoding.DecodeString(strings.Split(answer.Token, ".")[0])
+	return kidOf(t, answer.Token)
+}
+
+// kidOf is the id of a token's key.
+func kidOf(t *testing.T, token string) string {
+	t.Helper()
+	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,27 +159,84 @@ func TestSIGHUPMakesServeReadItsKeysAtOnce(t *testing.T) {
 	db, r := newMigrated(t)
 	k := newKeyring(t)
 	k.must("add", "--kid", "a")
-	stderr := newOutput()
-	p := exec.Command(self(t), "serve")
-	p.Env = append(keysEnvironment(db.URLAs(r.login, ""), r, k), runVariable+"=1")
-	p.Stderr = stderr
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = p.Process.Kill() // fails if it has ended
-		_ = p.Wait()
-	})
-	stderr.waitFor(t, `"msg":"ferry listens"`)
+	p := startServingProcess(t, keysEnvironment(db.URLAs(r.login, ""), r, k))
 	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	stderr.waitFor(t, `"msg":"the token keys were read again".*"kids":\["a"\]`) // though nothing has changed
+	p.stderr.waitFor(t, `"msg":"the token keys were read again".*"kids":\["a"\]`) // though nothing has changed
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Wait(); err != nil {
-		t.Errorf("after SIGTERM: %v\n%s", err, stderr)
+		t.Errorf("after SIGTERM: %v\n%s", err, p.stderr)
+	}
+}
+
+// Keys change by SIGHUP and by themselves while clients ask for tokens: none is
+// refused one, and each is signed with a key that is published then.
+func TestKeysChangeUnderLoadWithoutAFailedRequest(t *testing.T) {
+	t.Parallel()
+	db, r := newMigrated(t)
+	k := newKeyring(t)
+	k.must("add", "--kid", "a")
+	p := startServingProcess(t, keysEnvironment(db.URLAs(r.login, ""), r, k))
+	ctx, stop := context.WithCancel(t.Context())
+	var (
+		clients sync.WaitGroup
+		latest  sync.Map // kid → token
+		asked   atomic.Int64
+	)
+	for range 4 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				// Each for a user of its own, whose limit it does not reach.
+				session := sessionOf(t, fmt.Sprint("u", asked.Add(1)))
+				code, body := ask(t, http.MethodGet, p.api+"/token", session, "")
+				var answer struct{ Token string }
+				if err := json.Unmarshal([]byte(body), &answer); err != nil || code != http.StatusOK {
+					t.Errorf("/token: %d %s", code, body)
+					return
+				}
+				if code, body := ask(t, http.MethodGet, p.api+"/.well-known/jwks.json", "", ""); code != http.StatusOK || !json.Valid([]byte(body)) {
+					t.Errorf("the keys: %d %s", code, body)
+				}
+				latest.Store(kidOf(t, answer.Token), answer.Token)
+			}
+		})
+	}
+	served := func(kids, active string, hurry bool) {
+		t.Helper()
+		if hurry {
+			if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.stderr.waitFor(t, `"msg":"the token keys were read again".*"kids":\[`+kids+`\],"active":"`+active+`"`)
+		for before := asked.Load(); asked.Load() < before+8 && !t.Failed(); { // whatever was under way has ended
+			time.Sleep(time.Millisecond)
+		}
+	}
+	k.must("add", "--kid", "b")
+	served(`"a","b"`, "a", true)
+	k.later(time.Hour)
+	k.must("activate", "b")
+	served(`"a","b"`, "b", false)
+	for _, kid := range []string{"a", "b"} {
+		token, found := latest.Load(kid)
+		if !found {
+			t.Fatalf("no token of key %q", kid)
+		}
+		mustRun(t, k.environ, "token", "inspect", token.(string))
+	}
+	k.later(24 * time.Hour)
+	k.must("retire", "a")
+	served(`"b"`, "b", true)
+	latest.Delete("a")
+	served(`"b"`, "b", true)
+	stop()
+	clients.Wait()
+	if _, found := latest.Load("a"); found {
+		t.Error("a retired key still signs")
 	}
 }
 
