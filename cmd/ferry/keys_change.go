@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ func runKeysAdd(_ context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	key, err := k.add(jwk)
+	key, err := k.add(a, jwk)
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func runKeysAdd(_ context.Context, a *app, args []string) error {
 }
 
 // add puts a key into the file, and returns it.
-func (k *keysContext) add(jwk json.RawMessage) (tokens.KeyStatus, error) {
+func (k *keysContext) add(a *app, jwk json.RawMessage) (tokens.KeyStatus, error) {
 	if err := k.file.keys.Add(jwk, k.now); err != nil {
 		return tokens.KeyStatus{}, err
 	}
@@ -57,7 +58,9 @@ func (k *keysContext) add(jwk json.RawMessage) (tokens.KeyStatus, error) {
 		return tokens.KeyStatus{}, err
 	}
 	keys := k.file.keys.Keys()
-	return keys[len(keys)-1], nil
+	key := keys[len(keys)-1]
+	auditKey(a, "key_add", key, false)
+	return key, nil
 }
 
 // afterAdd says what comes next.
@@ -85,7 +88,7 @@ func (k *keysContext) addFromEnvironment(a *app, first bool) error {
 	if err != nil {
 		return err
 	}
-	key, err := k.add(jwk)
+	key, err := k.add(a, jwk)
 	if err != nil {
 		return err
 	}
@@ -125,6 +128,7 @@ func runKeysActivate(_ context.Context, a *app, args []string) error {
 	if err := k.file.save(); err != nil {
 		return err
 	}
+	auditKey(a, "key_activate", key, *force)
 	if from, ok := key.ActivateFrom(); *force && (!ok || k.now.Before(from)) {
 		fmt.Fprintf(a.stderr, "warning: the PowerSync Service refuses tokens of key %q until it has it\n", key.ID)
 	}
@@ -162,6 +166,7 @@ func runKeysRetire(_ context.Context, a *app, args []string) error {
 	if err := k.file.save(); err != nil {
 		return err
 	}
+	auditKey(a, "key_retire", key, *force)
 	if from, ok := key.RetireFrom(k.ttl); *force && (!ok || k.now.Before(from)) {
 		fmt.Fprintf(a.stderr, "warning: tokens that key %q signed are refused from now on, and clients fetch new ones.\n"+
 			"The PowerSync Service takes them until it fetches the keys again, some 5 minutes; restart it to be sure\n", key.ID)
@@ -171,6 +176,12 @@ func runKeysRetire(_ context.Context, a *app, args []string) error {
 		fmt.Fprintln(a.stdout, "Next: remove it from the PowerSync Service's configuration as well")
 	}
 	return nil
+}
+
+// auditKey writes the log record of a change: never the key itself.
+func auditKey(a *app, event string, key tokens.KeyStatus, forced bool) {
+	slog.New(slog.NewJSONHandler(a.stderr, nil)).Info("keys", slog.String("audit", event),
+		slog.String("kid", key.ID), slog.String("alg", key.Algorithm), slog.Bool("forced", forced))
 }
 
 // tooEarly tells of --force, and of what it does.

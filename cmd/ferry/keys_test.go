@@ -20,17 +20,39 @@ type keyring struct {
 	t       *testing.T
 	path    string
 	environ []string
+	audited []string // event and key of each audited change, and whether it was forced
 }
 
 func newKeyring(t *testing.T) *keyring {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keys.json")
-	return &keyring{t, path, []string{"FERRY_TOKEN_KEYS_FILE=" + path, "FERRY_POWERSYNC_URL=https://sync.example.com", "FERRY_TOKEN_TTL=1h"}}
+	return &keyring{t, path, []string{"FERRY_TOKEN_KEYS_FILE=" + path, "FERRY_POWERSYNC_URL=https://sync.example.com", "FERRY_TOKEN_TTL=1h"}, nil}
 }
 
+// must runs `ferry keys`, which may say nothing on stderr but what it audits.
 func (k *keyring) must(args ...string) string {
 	k.t.Helper()
-	return mustRun(k.t, k.environ, append([]string{"keys"}, args...)...)
+	got := run(k.t, k.environ, append([]string{"keys"}, args...)...)
+	if said := k.audit(got); got.Code != exitOK || said != "" {
+		k.t.Fatalf("ferry keys %q: exit code %d\n%s", args, got.Code, got.Stderr)
+	}
+	return got.Stdout
+}
+
+// audit takes note of the audited change of a run, if there is one, and returns
+// what else stands on stderr.
+func (k *keyring) audit(r result) string {
+	k.t.Helper()
+	line, rest, _ := strings.Cut(r.Stderr, "\n")
+	var record struct {
+		Audit, Kid, Alg string
+		Forced          bool
+	}
+	if json.Unmarshal([]byte(line), &record) != nil {
+		return r.Stderr
+	}
+	k.audited = append(k.audited, fmt.Sprintf("%s %s %s %t", record.Audit, record.Kid, record.Alg, record.Forced))
+	return rest
 }
 
 // refused fails the test unless a command fails with a message that matches,
@@ -114,6 +136,10 @@ func TestRotatingKeysThatArePublished(t *testing.T) {
 	if diff := cmp.Diff([]string{"new ES256 active"}, k.states()); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
+	audited := []string{"key_add old EdDSA false", "key_add new ES256 false", "key_activate new ES256 false", "key_retire old EdDSA false"}
+	if diff := cmp.Diff(audited, k.audited); diff != "" {
+		t.Errorf("audited (-want +got):\n%s", diff)
+	}
 }
 
 func TestWithoutATTLTokensMayLiveForADay(t *testing.T) {
@@ -159,9 +185,13 @@ func TestALeakedKeyIsReplacedAtOnceByForceWithAWarning(t *testing.T) {
 		{"retire leaked --force", `warning: tokens that key "leaked" signed are refused from now on`},
 	} {
 		got := run(t, k.environ, append([]string{"keys"}, strings.Fields(step.args)...)...)
-		if got.Code != exitOK || !strings.HasPrefix(got.Stderr, step.warning) {
+		if said := k.audit(got); got.Code != exitOK || !strings.HasPrefix(said, step.warning) {
 			t.Errorf("%s: exit code %d, stderr %s", step.args, got.Code, got.Stderr)
 		}
+	}
+	audited := []string{"key_activate new EdDSA true", "key_retire leaked EdDSA true"}
+	if diff := cmp.Diff(audited, k.audited[2:]); diff != "" {
+		t.Errorf("audited (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"new EdDSA active"}, k.states()); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
@@ -173,9 +203,12 @@ func TestTheSingleKeyMovesIntoAFile(t *testing.T) {
 	k := newKeyring(t)
 	single := []string{"FERRY_TOKEN_KID=k1", "FERRY_TOKEN_SECRET=" + encoded(tokenKey), "FERRY_POWERSYNC_URL=https://sync.example.com"}
 	before := strings.TrimSpace(mustRun(t, single, "token", "--user", "u1"))
-	out := mustRun(t, append(k.environ, single...), "keys", "add", "--from-env")
-	if !strings.Contains(out, `moved key "k1" (HS256)`) || strings.Contains(out, encoded(tokenKey)) {
-		t.Errorf("output %s", out)
+	got := run(t, append(k.environ, single...), "keys", "add", "--from-env")
+	if said := k.audit(got); got.Code != exitOK || said != "" || !strings.Contains(got.Stdout, `moved key "k1" (HS256)`) {
+		t.Errorf("%+v", got)
+	}
+	if strings.Contains(got.Stdout+got.Stderr, encoded(tokenKey)) {
+		t.Errorf("the secret is printed: %+v", got)
 	}
 	k.must("add", "--kid", "k2")
 	k.later(time.Hour)

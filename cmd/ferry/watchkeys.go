@@ -91,7 +91,7 @@ func (w *keyWatcher) look(asked bool) {
 		w.refuse(err.Error())
 		return
 	}
-	w.log.Info("the token keys were read again", slog.Any("kids", keys.IDs()), slog.String("active", keys.ActiveID()))
+	w.log.Info("the token keys were read again", slog.String("audit", "key_change"), slog.Any("kids", keys.IDs()), slog.String("active", keys.ActiveID()))
 }
 
 func (w *keyWatcher) refuse(why string) {
