@@ -16,7 +16,7 @@ const usersMore = "It connects with DATABASE_URL, as ferry serve does.\n"
 
 const usersHelp = `ferry users: who may use the app
 
-Usage: ferry users add|list|disable|enable|passwd|sessions|revoke [USER…] [FLAGS]
+Usage: ferry users add|list|disable|enable|passwd|sessions|revoke|delete [USER…] [FLAGS]
 
   add       make an account of ferry's own
   list      list accounts, the newest first, and others who are on the denylist
@@ -25,13 +25,14 @@ Usage: ferry users add|list|disable|enable|passwd|sessions|revoke [USER…] [FLA
   passwd    set the password of an account; its sessions end
   sessions  list the sessions of an account
   revoke    end all sessions of users, whatever signs them in; or one, by its id
+  delete    delete accounts of ferry's own, with their sessions
 
 A USER is the e-mail address of an account, or any user id.
 
 ` + usersMore
 
 func runUsers(ctx context.Context, a *app, args []string) error {
-	const say = "users: say add, list, disable, enable, passwd, sessions or revoke; see: ferry users --help"
+	const say = "users: say add, list, disable, enable, passwd, sessions, revoke or delete; see: ferry users --help"
 	if len(args) == 0 {
 		return usageError{say}
 	}
@@ -42,7 +43,7 @@ func runUsers(ctx context.Context, a *app, args []string) error {
 	}
 	run, found := map[string]func(context.Context, *app, []string) error{
 		"add": runUsersAdd, "list": runUsersList, "disable": runUsersDisable, "enable": runUsersEnable,
-		"passwd": runUsersPasswd, "sessions": runUsersSessions, "revoke": runUsersRevoke,
+		"passwd": runUsersPasswd, "sessions": runUsersSessions, "revoke": runUsersRevoke, "delete": runUsersDelete,
 	}[name]
 	if !found {
 		return usageError{say}

@@ -54,6 +54,30 @@ func runUsersRevoke(ctx context.Context, a *app, args []string) error {
 	return c.run(ctx, a, given, func(users *postgres.Users, user *postgres.User) error { return users.Revoke(ctx, user) })
 }
 
+func runUsersDelete(ctx context.Context, a *app, args []string) error {
+	flags := newFlags(a, "users delete", "delete accounts of ferry's own, with their sessions; give the USERs",
+		"The app's own tables, and what is stored of the users' uploads, stay as they are.\n", untilTokensEnd, usersMore)
+	c := newUserChange(flags, "user_delete", "deleted")
+	yes := flags.Bool("yes", false, "do not ask")
+	given, err := userArguments(flags, args)
+	if err != nil {
+		return err
+	}
+	c.agreed = func(found []*postgres.User) error {
+		for _, user := range found {
+			if user.Kind == postgres.KindOther {
+				return fmt.Errorf("users delete: ferry has no account %s, so that there is nothing to delete; to keep the user out: ferry users disable", safe(user.ID))
+			}
+			fmt.Fprintln(a.stdout, userLine(user))
+		}
+		if !*yes && !confirmed(a, fmt.Sprintf("This deletes %s. Nobody can sign in to %s again, or make one with the same user id.", count(len(found), "account"), itOrThem(len(found)))) {
+			return errors.New("users delete: nothing was done")
+		}
+		return nil
+	}
+	return c.run(ctx, a, given, func(users *postgres.Users, user *postgres.User) error { return users.Delete(ctx, user.ID) })
+}
+
 func endOneSession(ctx context.Context, a *app, id string) error {
 	return withUsers(ctx, a, func(users *postgres.Users) error {
 		userID, err := users.EndSession(ctx, id)
@@ -73,10 +97,12 @@ func endOneSession(ctx context.Context, a *app, id string) error {
 type userChange struct {
 	event, done string // for the log, and for people
 	isID        *bool
+	// agreed may keep the change from being made. May be nil.
+	agreed func(found []*postgres.User) error
 }
 
 func newUserChange(flags *flagSet, event, done string) *userChange {
-	return &userChange{event, done, flags.Bool("id", false, "a USER is a user id, also where it looks like an e-mail address")}
+	return &userChange{event: event, done: done, isID: flags.Bool("id", false, "a USER is a user id, also where it looks like an e-mail address")}
 }
 
 // run finds all users before it changes the first.
@@ -86,6 +112,11 @@ func (c *userChange) run(ctx context.Context, a *app, given []string, change fun
 		for i, text := range given {
 			var err error
 			if found[i], err = userGiven(ctx, users, text, *c.isID); err != nil {
+				return err
+			}
+		}
+		if c.agreed != nil {
+			if err := c.agreed(found); err != nil {
 				return err
 			}
 		}

@@ -315,6 +315,54 @@ func TestUsersSessionsAreListedAndEndOneByOne(t *testing.T) {
 	}
 }
 
+func TestUsersAreDeletedWithTheirSessions(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	api := u.serve()
+	ann, bob := u.add(annEmail), u.add("bob@example.com")
+	_, session := signIn(t, api, annEmail, annSays)
+	_, other := signIn(t, api, "bob@example.com", annSays)
+	_, answer := ask(t, http.MethodGet, api+"/token", session, "")
+	var issued struct{ Token string }
+	if err := json.Unmarshal([]byte(answer), &issued); err != nil {
+		t.Fatal(err)
+	}
+
+	for input, want := range map[string]string{"no\n": "users delete: nothing was done", "": "users delete: nothing was done"} {
+		if got := u.ferry(input, "delete "+annEmail); got.Code != exitError || got.Stderr != "ferry: "+want+"\n" {
+			t.Errorf("%q: %+v", input, got)
+		}
+	}
+	if got := u.ferry("yes\n", "delete u1 "+annEmail); got.Code != exitError || !strings.Contains(got.Stderr, "ferry has no account u1") {
+		t.Errorf("who has no account: %+v", got)
+	}
+	if code, _ := ask(t, http.MethodGet, api+"/token", session, ""); code != 200 {
+		t.Errorf("before it: /token %d", code)
+	}
+
+	got := u.ferry("yes\n", "delete "+annEmail)
+	if got.Code != exitOK || !strings.HasSuffix(got.Stdout, "deleted "+ann+" (ann@example.com)\n") {
+		t.Errorf("%+v", got)
+	}
+	u.audited(got, "user_delete", ann)
+	refusedWithinASecond(t, api, session, 401)
+	if code, _ := ask(t, http.MethodPost, api+"/upload", issued.Token, `{"crud":[]}`); code != 401 {
+		t.Errorf("an upload with a sync token from before: %d", code)
+	}
+	if code, _ := signIn(t, api, annEmail, annSays); code != 401 {
+		t.Errorf("sign-in: %d", code)
+	}
+	if code, _ := ask(t, http.MethodGet, api+"/token", other, ""); code != 200 {
+		t.Errorf("another user: /token %d", code)
+	}
+	if again := u.add(annEmail); again == ann || again == bob {
+		t.Errorf("a new account with the address has the user id %s", again)
+	}
+	if got := u.ferry("", "delete --yes "+ann); got.Code != exitError || !strings.Contains(got.Stderr, "ferry has no account "+ann) {
+		t.Errorf("a second time: %+v", got)
+	}
+}
+
 func TestUsersAreListed(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
@@ -377,8 +425,8 @@ func TestUsersAreListed(t *testing.T) {
 func TestUsersSayWhatIsWrongWithTheCommand(t *testing.T) {
 	t.Parallel()
 	for command, want := range map[string]string{
-		"":                         "users: say add, list, disable, enable, passwd, sessions or revoke; see: ferry users --help",
-		"sideways":                 "users: say add, list, disable, enable, passwd, sessions or revoke; see: ferry users --help",
+		"":                         "users: say add, list, disable, enable, passwd, sessions, revoke or delete; see: ferry users --help",
+		"sideways":                 "users: say add, list, disable, enable, passwd, sessions, revoke or delete; see: ferry users --help",
 		"add":                      "users add: say who, by e-mail address or user id; see: ferry users list",
 		"add a@b hunter2hunter2":   "users add: it takes one argument; see: ferry users add --help",
 		"passwd a@b hunter2hunter": "users passwd: it takes one argument; see: ferry users passwd --help",

@@ -214,6 +214,35 @@ func (u *Users) EndSession(ctx context.Context, id string) (userID string, err e
 	return userID, nil
 }
 
+// deleteAccountSQL takes the sessions along.
+const deleteAccountSQL = `
+DELETE FROM ferry.accounts
+WHERE user_id = $1::uuid`
+
+// Delete deletes an account, with its address, password and sessions, and voids
+// the sync tokens that were issued to it. What the user may have in other tables
+// stays. The error wraps ErrNoUser if there is no such account.
+func (u *Users) Delete(ctx context.Context, userID string) error {
+	err := pgx.BeginFunc(ctx, u.Store.control, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, deleteAccountSQL, userID)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNoUser
+		}
+		_, err = revoke(ctx, tx, userID, true)
+		return err
+	})
+	if errors.Is(err, ErrNoUser) {
+		return err
+	}
+	if err != nil {
+		return OperatorError("delete an account", err)
+	}
+	return nil
+}
+
 // Revoke voids all sessions of a user that were issued until now, whatever
 // signed the user in.
 func (u *Users) Revoke(ctx context.Context, user *User) error {
