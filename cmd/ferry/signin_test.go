@@ -165,7 +165,7 @@ func TestEveryWayOfSigningInConforms(t *testing.T) {
 	key, other := newRSAKey(t), newRSAKey(t)
 	mux := http.NewServeMux()
 	provider := httptest.NewServer(mux)
-	defer provider.Close()
+	t.Cleanup(provider.Close) // once the parallel tests have ended
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":"%s/jwks"}`, provider.URL, provider.URL)
 	})
