@@ -495,10 +495,10 @@ func TestAccountsWithoutTheirDatabase(t *testing.T) {
 	}
 }
 
-func TestAccountsBehindAPoolerInTransactionMode(t *testing.T) {
+func TestAccountsBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	b := setupAccounts(t)
-	b.store = b.open(func(o *postgres.Options) { o.TransactionPool = true })
+	b.store = b.behindPgBouncer()
 	b.freshly()
 	guest := b.guest()
 	s, err := b.Upgrade(t.Context(), home, sessionIn(guest), annEmail, annSays)

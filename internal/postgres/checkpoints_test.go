@@ -228,10 +228,10 @@ func TestCheckpointsWithoutTheirTableAreUnavailable(t *testing.T) {
 	}
 }
 
-func TestCheckpointsBehindAPoolerInTransactionMode(t *testing.T) {
+func TestCheckpointsBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	store := b.open(func(o *postgres.Options) { o.WriteCheckpoints, o.TransactionPool = true, true })
+	store := b.behindPgBouncer(func(o *postgres.Options) { o.WriteCheckpoints = true })
 	if got, err := store.RaiseCheckpoint(t.Context(), alice, "device"); err != nil || got != 1 {
 		t.Errorf("raised to %d, %v", got, err)
 	}

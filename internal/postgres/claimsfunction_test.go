@@ -35,18 +35,26 @@ $$;`
 
 func TestTheClaimsFunctionReadsAsTheCaller(t *testing.T) {
 	t.Parallel()
+	setup(t, memberClaims).readsAsTheCaller()
+}
+
+func TestTheClaimsFunctionBehindPgBouncer(t *testing.T) {
+	t.Parallel()
 	b := setup(t, memberClaims)
-	for _, transactionPool := range []bool{false, true} {
-		b.store = b.open(func(o *postgres.Options) { o.TransactionPool = transactionPool })
-		if err := b.store.ClaimsFunction("app", "claims").Check(t.Context()); err != nil {
-			t.Errorf("check: %v", err)
-		}
-		for range 2 { // the second call finds its statements prepared
-			got, err := b.claimsOf(alice, "app", "claims")
-			want := `{"orgs" : [9007199254740993, 2], "as" : "authenticated", "user" : "` + alice + `", "app_user" : "` + alice + `", "read_only" : "on", "timeout" : "5s"}`
-			if err != nil || got != want {
-				t.Errorf("claims %s, error %v, want %s", got, err, want)
-			}
+	b.store = b.behindPgBouncer()
+	b.readsAsTheCaller()
+}
+
+func (b *bundle) readsAsTheCaller() {
+	b.t.Helper()
+	if err := b.store.ClaimsFunction("app", "claims").Check(b.t.Context()); err != nil {
+		b.t.Errorf("check: %v", err)
+	}
+	for range 2 { // the second call finds its statements prepared
+		got, err := b.claimsOf(alice, "app", "claims")
+		want := `{"orgs" : [9007199254740993, 2], "as" : "authenticated", "user" : "` + alice + `", "app_user" : "` + alice + `", "read_only" : "on", "timeout" : "5s"}`
+		if err != nil || got != want {
+			b.t.Errorf("claims %s, error %v, want %s", got, err, want)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/identity"
-	"ferry/internal/postgres"
 )
 
 func (b *bundle) readDenylist(known string) *identity.DeniedUsers {
@@ -99,10 +98,10 @@ func TestDenylistCannotBeReadWithoutItsTables(t *testing.T) {
 	}
 }
 
-func TestDenylistBehindAPoolerInTransactionMode(t *testing.T) {
+func TestDenylistBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, `INSERT INTO ferry.denylist (user_id, disabled) VALUES ('a', true)`)
-	b.store = b.open(func(o *postgres.Options) { o.TransactionPool = true })
+	b.store = b.behindPgBouncer()
 	if list := b.readDenylist(""); !list.Users["a"].Disabled {
 		t.Errorf("%+v", list)
 	}

@@ -57,9 +57,10 @@ func openPool(ctx context.Context, url string, connections int32, transactionPoo
 		return nil, err
 	}
 	if transactionPool {
-		// Nothing may stay prepared on a connection that the next transaction
-		// does not get back.
-		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
+		// The next transaction does not get the connection back: each statement
+		// must go with its text. (DescribeExec would execute whatever another
+		// client of the pooler prepared last without a name.)
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	if connections > 0 {
 		config.MaxConns = connections

@@ -311,6 +311,7 @@ func (p *replay) lock(ctx context.Context) error {
 // refused stores the newest reason.
 func (p *replay) refused(ctx context.Context, v verdict) (*Replayed, error) {
 	op := v.operation.op
+	p.session.end(ctx) // see catalogSince
 	_, err := p.store.control.Exec(ctx, refusedAgainSQL, p.stored.ID,
 		v.refusal.Code, v.refusal.SQLState, v.refusal.Constraint, v.refusal.Column, sendable(v.refusal.Message),
 		sendable(op.Table), sendable(op.ID), presentOpID(op.OpID), p.opIndex(v.operation))

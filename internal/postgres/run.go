@@ -269,12 +269,24 @@ func isTimeout(err error) bool { return hasSQLState(err, "55P03", "57014") }
 
 // renewCatalog makes the catalog one that is not older than the upload.
 func (r *run) renewCatalog(ctx context.Context) error {
-	c, err := r.store.catalog(ctx, r.started)
-	if err != nil {
+	if err := r.catalogSince(ctx, r.started); err != nil {
 		return r.ownFault(err)
 	}
-	r.catalog = c
 	return nil
+}
+
+// catalogSince gets a catalog whose load began at notBefore or later. To wait for
+// one, it ends a transaction that has failed: behind a pooler that still holds a
+// connection, which the load may need.
+func (r *run) catalogSince(ctx context.Context, notBefore time.Time) error {
+	if r.store.tables.get(notBefore) == nil {
+		r.session.end(ctx)
+	}
+	c, err := r.store.catalog(ctx, notBefore)
+	if err == nil {
+		r.catalog = c
+	}
+	return err
 }
 
 // outOfDate is whether a statement failed because its table is no longer what
@@ -283,11 +295,9 @@ func (r *run) outOfDate(ctx context.Context, t *table, err error) (bool, error) 
 	if !hasSQLState(err, outOfDate) {
 		return false, nil
 	}
-	c, err := r.store.catalog(ctx, r.store.options.Now())
-	if err != nil {
+	if err := r.catalogSince(ctx, r.store.options.Now()); err != nil {
 		return false, &ownError{err}
 	}
-	r.catalog = c
 	for _, known := range r.catalog.tables {
 		if known.oid == t.oid {
 			return !slices.Equal(known.versions, t.versions), nil
