@@ -129,43 +129,88 @@ func valueText(v json.RawMessage) (text string, quoted bool, err error) {
 // each value of an upload would be most of what converting it costs.
 func shared(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// appendBool accepts what the SDKs send for a boolean: SQLite has none, so it
-// is 0 or 1, as an integer, a real, or the text of either.
-func appendBool(dst []byte, t *dataType, text string) ([]byte, error) {
+// parseBool accepts what the SDKs send for a boolean: SQLite has none, so it is
+// 0 or 1, as an integer, a real, or the text of either. It returns 0 or 1.
+func parseBool(t *dataType, text string) (byte, error) {
 	switch strings.ToLower(text) {
 	case "1", "1.0", "true", "t":
-		return append(dst, 't'), nil
+		return 1, nil
 	case "0", "0.0", "false", "f":
-		return append(dst, 'f'), nil
+		return 0, nil
 	}
-	return dst, invalidText(t, text)
+	return 0, invalidText(t, text)
 }
 
-// appendInteger accepts a number or its text, if its value is whole: 42.0 and
+func appendBool(dst []byte, t *dataType, text string) ([]byte, error) {
+	b, err := parseBool(t, text)
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, "ft"[b]), nil
+}
+
+// parseInteger accepts a number or its text, if its value is whole: 42.0 and
 // 1e3 are how SDKs that only know reals spell integers.
-func appendInteger(dst []byte, t *dataType, text string) ([]byte, error) {
+func parseInteger(t *dataType, text string) (int64, error) {
+	n, ok := plainInteger(text)
+	if !ok {
+		var err error
+		if n, err = parseWhole(t, text); err != nil {
+			return 0, err
+		}
+	}
+	if low, high := t.integerRange(); n < low || n > high {
+		return 0, outOfRange(t, text)
+	}
+	return n, nil
+}
+
+// plainInteger reads what nearly all integers are: some digits and nothing else.
+func plainInteger(text string) (n int64, ok bool) {
+	const longest = 18 // digits that surely fit
+	digits := strings.TrimPrefix(text, "-")
+	if digits == "" || len(digits) > longest {
+		return 0, false
+	}
+	for i := range len(digits) {
+		if !isDigit(digits[i]) {
+			return 0, false
+		}
+		n = 10*n + int64(digits[i]-'0')
+	}
+	if len(digits) < len(text) {
+		n = -n
+	}
+	return n, true
+}
+
+func parseWhole(t *dataType, text string) (int64, error) {
 	switch text {
 	case "true":
-		return append(dst, '1'), nil
+		return 1, nil
 	case "false":
-		return append(dst, '0'), nil
+		return 0, nil
 	}
 	negative, digits, ok := wholeDigits(text)
 	if !ok {
-		return dst, invalidText(t, text)
-	}
-	low, high := t.integerRange()
-	limit := high
-	if negative {
-		limit = strings.TrimPrefix(low, "-")
-	}
-	if len(digits) > len(limit) || (len(digits) == len(limit) && digits > limit) {
-		return dst, outOfRange(t, text)
+		return 0, invalidText(t, text)
 	}
 	if negative {
-		dst = append(dst, '-')
+		digits = "-" + digits
 	}
-	return append(dst, digits...), nil
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, outOfRange(t, text)
+	}
+	return n, nil
+}
+
+func appendInteger(dst []byte, t *dataType, text string) ([]byte, error) {
+	n, err := parseInteger(t, text)
+	if err != nil {
+		return dst, err
+	}
+	return strconv.AppendInt(dst, n, 10), nil
 }
 
 // wholeDigits reads a decimal number that has a whole value, and returns its
@@ -275,11 +320,23 @@ func appendBytea(dst []byte, t *dataType, text string) ([]byte, error) {
 	return hex.AppendEncode(append(dst, `\x`...), decoded), nil
 }
 
+// uuidOf reads a uuid as Postgres does, in braces or not.
+func uuidOf(t *dataType, text string) (uuid, error) {
+	u, err := parseUUID(text)
+	if err != nil && strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}") {
+		u, err = parseUUID(text[1 : len(text)-1])
+	}
+	if err != nil {
+		return u, invalidText(t, text)
+	}
+	return u, nil
+}
+
 // appendUUID spells a uuid as Postgres does, so that one row has one spelling.
 func appendUUID(dst []byte, t *dataType, text string) ([]byte, error) {
-	u, err := parseUUID([]byte(strings.TrimSuffix(strings.TrimPrefix(text, "{"), "}")))
+	u, err := uuidOf(t, text)
 	if err != nil {
-		return dst, invalidText(t, text)
+		return dst, err
 	}
 	return u.append(dst), nil
 }

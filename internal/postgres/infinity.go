@@ -1,6 +1,10 @@
 package postgres
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+)
 
 // The PowerSync Service syncs infinity down as the end of the year 9999, which
 // is a date that apps use, too. So a value with that date leaves a stored
@@ -9,12 +13,22 @@ import "bytes"
 // farFuture is what the date is within a converted value.
 const farFuture = "9999-12-31"
 
+// farFutureStart is its beginning, farFutureEnd its end.
+var (
+	farFutureStart = instantOf(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Unix(), 0)
+	farFutureEnd   = instantOf(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), 0)
+)
+
 // mayBeInfinity is whether a converted value may stand for a stored infinity.
-func (t *dataType) mayBeInfinity(text []byte) bool {
-	if t.isDateTime() {
-		return bytes.HasPrefix(text, []byte(farFuture))
+func (t *dataType) mayBeInfinity(value []byte) bool {
+	switch t.class {
+	case classTimestampTZ, classTimestamp:
+		i := instant(binary.BigEndian.Uint64(value)) //nolint:gosec // two's complement
+		return farFutureStart <= i && i < farFutureEnd
+	case classDate:
+		return bytes.HasPrefix(value, []byte(farFuture))
 	}
-	return t.holdsDateTime() && bytes.Contains(text, []byte(farFuture))
+	return t.holdsDateTime() && bytes.Contains(value, []byte(farFuture))
 }
 
 // keepInfinitySQL is the expression v, of c's type, but what t, the row that is

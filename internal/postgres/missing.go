@@ -14,8 +14,10 @@ import (
 )
 
 // existingSQL returns the positions of the ids that exist, whoever may see
-// them. $1: table, $2: id column, $3: ids.
-const existingSQL = `SELECT ferry.existing_rows($1, $2, $3)`
+// them. $1: ids, $2: table, $3: id column.
+func (s *shape) existingSQL() string {
+	return "SELECT ferry.existing_rows($2, $3, " + s.ids() + "::text[])"
+}
 
 // dependenciesSQL returns, for hashes of rows that do not exist, the open
 // rejections that would have made them. An operation of the same client that
@@ -66,7 +68,7 @@ func (r *run) continuations(txs []*transaction) query {
 		ids.addText(strconv.FormatInt(tx.TxID, 10)) // -1 for none, which matches nothing
 	}
 	return query{
-		sql: continuedSQL, params: append(r.client(), textArrayParam(ids.bytes())),
+		sql: continuedSQL, params: append(r.client(), ids.param()),
 		row: func(values [][]byte) error {
 			lastOpID, err := strconv.ParseInt(string(values[2]), 10, 64)
 			if err != nil {
@@ -311,11 +313,11 @@ func (r *run) look(ctx context.Context, steps []*step, found []rowState, first [
 	for _, s := range steps {
 		t := s.shape.table
 		err := r.session.exchange(ctx, query{
-			sql: existingSQL,
+			sql: s.shape.existingSQL(),
 			params: []param{
+				s.params()[0],
 				{strconv.AppendUint(nil, uint64(t.oid), 10), oidOID, 0},
 				textParam(t.id.name),
-				s.params()[0],
 			},
 			row: atPosition(s, func(ref int) { found[ref].exists = true }),
 		})
@@ -352,7 +354,7 @@ func (r *run) dependencies(missing []*operation, depends []*uuid) query {
 	}
 	return query{
 		sql:    dependenciesSQL,
-		params: append(r.client(), textArrayParam(hashes.bytes()), textArrayParam(opIDs.bytes())),
+		params: append(r.client(), hashes.param(), opIDs.param()),
 		row:    positionAndID(len(missing), func(i int, root uuid) { depends[i] = &root }),
 	}
 }
@@ -363,8 +365,8 @@ func (r *run) dependencies(missing []*operation, depends []*uuid) query {
 func (r *run) rowHash(op *uploads.Operation) [16]byte {
 	table, id := op.Table, op.ID
 	if t := r.catalog.tables[op.Table]; t != nil && t.id != nil {
-		if text, refusal := idText(t.id.typ, op.ID); refusal == nil {
-			table, id = t.sql, text
+		if text, err := appendText(nil, t.id.typ, op.ID, true); err == nil {
+			table, id = t.sql, string(text)
 		}
 	}
 	sum := sha256.Sum256([]byte(table + "\x00" + id))

@@ -29,10 +29,9 @@ type param struct {
 	format int16 // 0: text, 1: binary
 }
 
-func textParam(s string) param      { return param{[]byte(s), textOID, 0} }
-func intParam(n int64) param        { return param{strconv.AppendInt(nil, n, 10), int8OID, 0} }
-func bytesParam(b []byte) param     { return param{b, byteaOID, 1} }
-func textArrayParam(b []byte) param { return param{b, textArrayOID, 1} }
+func textParam(s string) param  { return param{[]byte(s), textOID, 0} }
+func intParam(n int64) param    { return param{strconv.AppendInt(nil, n, 10), int8OID, 0} }
+func bytesParam(b []byte) param { return param{b, byteaOID, 1} }
 
 // decodeBytea reads a bytea of a result in text format: hex behind \x, which
 // is bytea_output's default and the only form that ferry's tables come in.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 	"strings"
@@ -16,18 +17,29 @@ import (
 type step struct {
 	kind   uploads.Kind
 	shape  shape
-	arrays []textArray // the ids, then one per column
-	refs   []int       // of the operations, in the order of the arrays
-	seen   map[string]struct{}
-	full   bool // no more may join; at once where ids of this type cannot be compared here
+	arrays []arrayParam // the ids, then one per column
+	refs   []int        // of the operations, in the order of the arrays
+	// seen are hashes of the ids. Two that have the same one only go into two
+	// statements.
+	seen map[uint64]struct{}
+	full bool // no more may join; at once where ids of this type cannot be compared here
 }
 
 func (s *step) params() []param {
 	params := make([]param, len(s.arrays))
 	for i := range s.arrays {
-		params[i] = textArrayParam(s.arrays[i].bytes())
+		params[i] = s.arrays[i].param()
 	}
 	return params
+}
+
+// free ends the use of steps whose statements were carried out, or will never be.
+func free(steps []*step) {
+	for _, s := range steps {
+		for i := range s.arrays {
+			s.arrays[i].free()
+		}
+	}
 }
 
 // planRefusal is an operation that was refused without asking the database.
@@ -46,6 +58,8 @@ type planner struct {
 	current  *step
 	names    []uploads.Field // of the operation that current was made for
 	expected int             // operations still to come, at most
+	marks    []int           // where the last row begins in the arrays of its step
+	scratch  []byte          // see id
 }
 
 // together is the most operations for one statement where it does not matter
@@ -73,21 +87,25 @@ func (p *planner) add(ref int, op *uploads.Operation) *uploads.Refusal {
 	if refusal != nil || s == nil {
 		return refusal
 	}
-	id, refusal := idText(s.shape.table.id.typ, op.ID)
+	t := s.shape.table
+	id, refusal := p.id(t.id.typ, op.ID)
 	if refusal != nil {
 		return refusal
 	}
-	key, comparable := rowKey(s.shape.table.id, id)
-	if _, twice := s.seen[key]; twice || s.full {
-		s = p.open(op.Kind, s.shape.table, s.shape.columns, op.Fields)
+	hash := maphash.Bytes(hashSeed, id)
+	if _, twice := s.seen[hash]; twice || s.full {
+		s = p.open(op.Kind, t, s.shape.columns, op.Fields)
 	}
-	if refusal := s.append(ref, op, id); refusal != nil {
+	if refusal := p.append(s, ref, op, id); refusal != nil {
 		return refusal
 	}
-	s.full = !comparable || len(s.refs) >= p.atMost
-	s.seen[key] = struct{}{}
+	if s.full = !t.id.isComparable() || len(s.refs) >= p.atMost; !s.full {
+		s.seen[hash] = struct{}{}
+	}
 	return nil
 }
+
+var hashSeed = maphash.MakeSeed()
 
 // stepFor returns the step that op may join: the current one, or a new one. It
 // is nil for an operation without effect.
@@ -122,14 +140,16 @@ func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []u
 	s := &step{
 		kind:   kind,
 		shape:  shape{table: t, columns: columns, keepInfinity: make([]bool, len(columns))},
-		arrays: make([]textArray, len(columns)+1),
-		seen:   make(map[string]struct{}, hint),
+		arrays: make([]arrayParam, len(columns)+1),
+		refs:   make([]int, 0, hint),
+		seen:   make(map[uint64]struct{}, hint),
 	}
 	if kind == uploads.Put {
 		s.shape.absent = t.absent(columns)
 	}
-	for i := range s.arrays {
-		s.arrays[i] = newTextArray(24 * hint)
+	s.arrays[0] = newArray(t.id.typ.wire())
+	for i, c := range columns {
+		s.arrays[i+1] = newArray(c.typ.wire())
 	}
 	p.current, p.names = s, names
 	p.steps = append(p.steps, s)
@@ -141,28 +161,28 @@ func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []u
 // Source: PowerSync documentation, "Performance and Limits".
 const maxRowBytes = 15 << 20
 
-// append adds op's row to the arrays, or nothing if one of its values cannot
-// be converted.
-func (s *step) append(ref int, op *uploads.Operation, id string) *uploads.Refusal {
-	marks := make([]int, len(s.arrays))
+// append adds op's row to the arrays of s, or nothing if one of its values
+// cannot be converted.
+func (p *planner) append(s *step, ref int, op *uploads.Operation, id []byte) *uploads.Refusal {
+	p.marks = p.marks[:0]
 	for i := range s.arrays {
-		marks[i] = len(s.arrays[i].buf)
+		p.marks = append(p.marks, len(s.arrays[i].buf))
 	}
-	s.arrays[0].addText(id)
+	s.arrays[0].add(id)
 	next, size := 0, len(id)
 	for i, c := range s.shape.columns {
 		for op.Fields[next].Name != c.client {
 			next++ // a column that is left out of writes
 		}
 		if err := s.appendColumn(i, c, op.Fields[next].Value); err != nil {
-			s.drop(marks[:i+1])
+			s.drop(p.marks)
 			return conversionRefusal(err, c.name)
 		}
-		// Neither what is sent nor its text form is shorter than the value.
-		size += min(len(op.Fields[next].Value), len(s.arrays[i+1].buf)-marks[i+1])
+		// Neither what is sent nor its converted form is shorter than the value.
+		size += min(len(op.Fields[next].Value), len(s.arrays[i+1].buf)-p.marks[i+1])
 	}
 	if size > maxRowBytes {
-		s.drop(marks)
+		s.drop(p.marks)
 		return &uploads.Refusal{
 			Code:    uploads.CodeTooLarge,
 			Message: fmt.Sprintf("the row has over %d bytes, more than the PowerSync Service replicates", maxRowBytes),
@@ -172,10 +192,10 @@ func (s *step) append(ref int, op *uploads.Operation, id string) *uploads.Refusa
 	return nil
 }
 
-// drop removes the last element of the first arrays, which began at marks.
+// drop removes the last row, whose elements began at marks.
 func (s *step) drop(marks []int) {
 	for i, mark := range marks {
-		s.arrays[i].drop(mark)
+		s.arrays[i].cut(mark, len(s.refs))
 	}
 }
 
@@ -185,22 +205,28 @@ func (s *step) appendColumn(i int, c *column, v json.RawMessage) error {
 		a.addNull()
 		return nil
 	}
-	return a.add(func(dst []byte) ([]byte, error) {
-		start := len(dst)
-		dst, err := appendColumnValue(dst, c, v)
-		if err == nil && c.canSelect && !s.shape.keepInfinity[i] {
-			s.shape.keepInfinity[i] = c.typ.mayBeInfinity(dst[start:])
-		}
-		return dst, err
-	})
+	mark := a.begin()
+	var err error
+	if a.buf, err = appendColumnValue(a.buf, a.wire, c, v); err != nil {
+		return err
+	}
+	value := a.end(mark)
+	if c.canSelect && !s.shape.keepInfinity[i] {
+		s.shape.keepInfinity[i] = c.typ.mayBeInfinity(value)
+	}
+	return nil
 }
 
-// appendColumnValue is appendValue with what is set for a column.
-func appendColumnValue(dst []byte, c *column, v json.RawMessage) ([]byte, error) {
+// appendColumnValue appends a value as it travels, with what is set for a column.
+func appendColumnValue(dst []byte, wire *wireType, c *column, v json.RawMessage) ([]byte, error) {
 	if c.hexBytea && v[0] == '"' && !bytes.HasPrefix(v[1:], []byte(`\\`)) {
 		v = slices.Concat([]byte(`"\\x`), v[1:])
 	}
-	return appendValue(dst, c.typ, v)
+	text, quoted, err := valueText(v)
+	if err != nil {
+		return dst, err
+	}
+	return wire.appendValue(dst, c.typ, text, quoted)
 }
 
 // writable finds the table that a client's name stands for.
@@ -250,31 +276,29 @@ func (t *table) writtenColumns(op *uploads.Operation) ([]*column, *uploads.Refus
 	return columns, nil
 }
 
-// idText converts a row's id, so that one row has one spelling.
-func idText(t *dataType, id string) (string, *uploads.Refusal) {
+// id converts a row's id as it travels, so that one row has one spelling. The
+// bytes are valid until the next call.
+func (p *planner) id(t *dataType, id string) ([]byte, *uploads.Refusal) {
 	if strings.IndexByte(id, 0) >= 0 {
-		return "", conversionRefusal(malformed("the character U+0000"), "id")
+		return nil, conversionRefusal(malformed("the character U+0000"), "id")
 	}
-	if t.class == classText && t.longest == 0 {
-		return id, nil
+	var err error
+	if p.scratch, err = t.wire().appendValue(p.scratch[:0], t, id, true); err != nil {
+		return nil, conversionRefusal(err, "id")
 	}
-	text, err := appendText(nil, t, id, true)
-	if err != nil {
-		return "", conversionRefusal(err, "id")
-	}
-	return string(text), nil
+	return p.scratch, nil
 }
 
-// rowKey returns what two spellings of one id have in common; ok is false for
-// types in which equality is not known here.
-func rowKey(c *column, id string) (key string, ok bool) {
+// isComparable is whether equal ids are the same bytes: of other types, two
+// spellings may be of one row.
+func (c *column) isComparable() bool {
 	switch t := c.typ; {
 	case t.class == classInteger, t.class == classUUID:
-		return id, true
+		return true
 	case t.cast == "pg_catalog.text", t.cast == varcharCast:
-		return id, c.sameBytes
+		return c.sameBytes
 	}
-	return id, false
+	return false
 }
 
 func conversionRefusal(err error, column string) *uploads.Refusal {

@@ -193,7 +193,7 @@ func (r *run) rejectionParams(v verdict, id uuid) []param {
 		textParam(sendable(v.operation.op.Table)), textParam(sendable(v.operation.op.ID)),
 		optionalInt(v.operation.op.OpID),
 		param{strconv.AppendInt(nil, int64(opIndex(v.operation)), 10), int4OID, 0},
-		dependsOn, textArrayParam(r.putHashes(ops)), textParam(id.String()))
+		dependsOn, r.putHashes(ops), textParam(id.String()))
 }
 
 // opIndex is an operation's place within its client transaction.
@@ -226,7 +226,7 @@ func asSent(ops []*operation) []byte {
 }
 
 // putHashes names the rows that a transaction would have made.
-func (r *run) putHashes(ops []*operation) []byte {
+func (r *run) putHashes(ops []*operation) param {
 	hashes := newTextArray(40 * len(ops))
 	for _, o := range ops {
 		if o.op.Kind == uploads.Put {
@@ -234,7 +234,7 @@ func (r *run) putHashes(ops []*operation) []byte {
 			hashes.addText(hex.EncodeToString(hash[:]))
 		}
 	}
-	return hashes.bytes()
+	return hashes.param()
 }
 
 // result counts the decisions on txs and reads their rejections.
@@ -301,7 +301,7 @@ func (r *run) rejections(ctx context.Context, ids []uuid) (map[uuid]uploads.Reje
 	}
 	stored := make(map[uuid]uploads.Rejection, len(ids))
 	err := r.session.exchange(ctx, query{
-		sql: rejectionsSQL, params: []param{textArrayParam(list.bytes())},
+		sql: rejectionsSQL, params: []param{list.param()},
 		row: func(values [][]byte) error {
 			id, err := parseUUID(values[0])
 			if err != nil {

@@ -97,7 +97,7 @@ func (j *Rejections) List(ctx context.Context, f RejectionFilter) ([]StoredRejec
 // Find returns one rejection, whole. The error wraps ErrNoRejection if there
 // is none.
 func (j *Rejections) Find(ctx context.Context, id string) (*StoredRejection, error) {
-	if _, err := parseUUID([]byte(id)); err != nil {
+	if _, err := parseUUID(id); err != nil {
 		return nil, fmt.Errorf("rejection %s: %w: an id has 32 hexadecimal digits", shown(id), ErrNoRejection)
 	}
 	found, err := j.query(ctx, "find a rejection", findRejectionSQL, id)

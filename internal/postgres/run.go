@@ -131,6 +131,7 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 		atMost = partOf(len(ops))
 	}
 	steps, refusals := plan(r.catalog, ops, atMost)
+	defer free(steps)
 	if len(refusals) > 0 {
 		return &obstacle{planned: refusals}, nil
 	}

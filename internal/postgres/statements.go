@@ -17,8 +17,8 @@ type shape struct {
 	absent []*column
 }
 
-// Every statement takes one text[] per column, the ids first, and has one
-// source of rows, d(k, c1, c2, …, ord), in which they have the columns' types.
+// Every statement takes one array per column, the ids first, and has one source
+// of rows, d(k, c1, c2, …, ord), in which they have the columns' types.
 // The types are those without modifiers: the assignment to the column stays
 // the place where lengths and domains are checked.
 
@@ -30,13 +30,18 @@ func (s *shape) rows() string {
 	for i, c := range s.columns {
 		name := columnName(i)
 		names.WriteString(", " + name)
-		arrays.WriteString(", $" + strconv.Itoa(i+2) + "::text[]")
-		values.WriteString(", d." + name + "::" + c.typ.cast + " AS " + name)
+		wire := c.typ.wire()
+		arrays.WriteString(", $" + strconv.Itoa(i+2) + "::" + wire.name)
+		values.WriteString(", " + wire.cast("d."+name, c.typ) + " AS " + name)
 	}
-	return "SELECT d.k::" + s.table.id.typ.cast + " AS k" + values.String() + ", d.ord" +
-		" FROM unnest($1::text[]" + arrays.String() + ") WITH ORDINALITY AS d(k" + names.String() + ", ord)" +
+	id := s.table.id.typ
+	return "SELECT " + id.wire().cast("d.k", id) + " AS k" + values.String() + ", d.ord" +
+		" FROM unnest(" + s.ids() + arrays.String() + ") WITH ORDINALITY AS d(k" + names.String() + ", ord)" +
 		" WHERE " + s.table.isCurrent()
 }
+
+// ids is the parameter with the ids.
+func (s *shape) ids() string { return "$1::" + s.table.id.typ.wire().name }
 
 // outOfDate is what isCurrent raises (the logarithm of zero). The app's own
 // expressions may do so as well: see run.outOfDate.
@@ -199,7 +204,7 @@ func (s *shape) deleteAllSQL() string { return s.all(s.delete()) }
 
 func (s *shape) all(change string) string {
 	return s.joined() + ", touched AS (" + change + ")" +
-		" SELECT 1 / (CASE WHEN count(*) = cardinality($1::text[]) THEN 1 ELSE 0 END) FROM touched"
+		" SELECT 1 / (CASE WHEN count(*) = cardinality(" + s.ids() + ") THEN 1 ELSE 0 END) FROM touched"
 }
 
 // visibleSQL returns the positions of the rows that the caller sees.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -113,16 +114,20 @@ func dateTimeOverflow(t *dataType, text string) error {
 	}
 }
 
+const epochLiteral = "1970-01-01 00:00:00+00"
+
 // specialDateTime reads the values that are no calendar date. The PowerSync
 // Service spells -infinity as the year 0, which Postgres' calendar lacks.
 func specialDateTime(text string) (literal string, ok bool) {
 	switch {
+	case text != "" && '1' <= text[0] && text[0] <= '9':
+		return "", false
 	case strings.EqualFold(text, "infinity"):
 		return "infinity", true
 	case strings.EqualFold(text, "-infinity"):
 		return "-infinity", true
 	case strings.EqualFold(text, "epoch"):
-		return "1970-01-01 00:00:00+00", true
+		return epochLiteral, true
 	}
 	if strings.HasPrefix(text, "0000-01-01") {
 		_, ok = parseDateTime(text)
@@ -131,51 +136,102 @@ func specialDateTime(text string) (literal string, ok bool) {
 	return "", false
 }
 
-// appendTimestamp converts to the same instant whatever the session's
-// TimeZone: no zone means UTC. A timestamp without time zone is kept in UTC.
-func appendTimestamp(dst []byte, t *dataType, text string, quoted bool) ([]byte, error) {
-	if literal, ok := specialDateTime(text); ok {
-		return append(dst, literal...), nil
-	}
-	if d, ok := parseDateTime(text); ok {
-		return appendDateTime(dst, t, text, d)
-	}
-	if isEpochText(text) || !quoted {
-		return appendEpoch(dst, t, text)
-	}
-	return dst, badDateTime(t, text)
+// instant is a timestamp as Postgres keeps it: microseconds since the year 2000.
+//
+// Source: PostgreSQL's datatype/timestamp.h.
+type instant int64
+
+const (
+	infinity      instant = math.MaxInt64
+	minusInfinity instant = math.MinInt64
+	// endOfTime is the year 294277, which Postgres' timestamps end before.
+	endOfTime instant = 9223371331200000000
+	// instantEpoch is the instant 0, in seconds since 1970.
+	instantEpoch = 946684800
+)
+
+// startOfTime is the year 1: SQLite and the clients know none before it.
+var startOfTime = instantOf(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), 0)
+
+// instantOf counts from 1970.
+func instantOf(seconds, micros int64) instant {
+	return instant((seconds-instantEpoch)*1e6 + micros)
 }
 
-// appendDateTime appends a date-time in UTC.
-func appendDateTime(dst []byte, t *dataType, text string, d dateTime) ([]byte, error) {
+func (i instant) utc() time.Time {
+	const perSecond = 1_000_000
+	seconds, micros := i/perSecond, i%perSecond
+	return time.Unix(int64(seconds)+instantEpoch, 1000*int64(micros)).UTC()
+}
+
+// parseInstant reads the same instant whatever the session's TimeZone: no zone
+// means UTC. A timestamp without time zone is kept in UTC.
+func parseInstant(t *dataType, text string, quoted bool) (instant, error) {
+	if literal, ok := specialDateTime(text); ok {
+		return map[string]instant{"infinity": infinity, "-infinity": minusInfinity, epochLiteral: instantOf(0, 0)}[literal], nil
+	}
+	if d, ok := parseDateTime(text); ok {
+		return d.instant(t, text)
+	}
+	if isEpochText(text) || !quoted {
+		return parseEpoch(t, text)
+	}
+	return 0, badDateTime(t, text)
+}
+
+// appendTimestamp spells an instant in UTC.
+func appendTimestamp(dst []byte, t *dataType, text string, quoted bool) ([]byte, error) {
+	i, err := parseInstant(t, text, quoted)
+	switch {
+	case err != nil:
+		return dst, err
+	case i == infinity:
+		return append(dst, "infinity"...), nil
+	case i == minusInfinity:
+		return append(dst, "-infinity"...), nil
+	}
+	dst = i.utc().AppendFormat(dst, "2006-01-02 15:04:05.999999")
+	if t.class == classTimestampTZ {
+		dst = append(dst, "+00"...)
+	}
+	return dst, nil
+}
+
+// instant checks the date-time against the calendar.
+func (d *dateTime) instant(t *dataType, text string) (instant, error) {
+	const lastYear = 294277 // of which a zone may take some hours
 	// 24:00:00 is midnight of the next day, a leap second the next minute:
 	// Postgres accepts both.
 	endOfDay := d.hour == 24 && d.minute == 0 && d.second == 0
-	if d.year == 0 || d.month < 1 || d.month > 12 || d.day < 1 || d.day > daysIn(d.year, d.month) ||
+	if d.year == 0 || d.year > lastYear || d.month < 1 || d.month > 12 || d.day < 1 ||
+		(d.day > 28 && d.day > daysIn(d.year, d.month)) ||
 		(d.hour > 23 && !endOfDay) || d.minute > 59 || d.second > 60 ||
 		d.offset <= -16*time.Hour || d.offset >= 16*time.Hour {
-		return dst, dateTimeOverflow(t, text)
+		return 0, dateTimeOverflow(t, text)
 	}
-	utc := time.Date(d.year, time.Month(d.month), d.day, d.hour, d.minute, d.second, 0, time.UTC).Add(-d.offset)
-	if utc.Year() < 1 {
-		return dst, dateTimeOverflow(t, text)
+	utc := time.Date(d.year, time.Month(d.month), d.day, d.hour, d.minute, d.second, 0, time.UTC)
+	i := instantOf(utc.Unix()-int64(d.offset/time.Second), microsOf(d.fraction))
+	if i < startOfTime || i >= endOfTime {
+		return 0, dateTimeOverflow(t, text)
 	}
-	return appendUTC(dst, t, utc, d.fraction), nil
+	return i, nil
 }
 
 func daysIn(year, month int) int {
 	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
-// appendUTC appends an instant with its fraction of a second (".123", or "").
-// Postgres rounds fractions to microseconds.
-func appendUTC(dst []byte, t *dataType, utc time.Time, fraction string) []byte {
-	dst = utc.AppendFormat(dst, "2006-01-02 15:04:05")
-	dst = append(dst, fraction...)
-	if t.class == classTimestampTZ {
-		dst = append(dst, "+00"...)
+// microsOf reads a fraction of a second (".123", or "") as microseconds, rounded
+// as Postgres does.
+//
+// Source: PostgreSQL's ParseFraction in datetime.c.
+func microsOf(fraction string) int64 {
+	const places = 6
+	if len(fraction) <= 1+places {
+		return fractionOf(strings.TrimPrefix(fraction, "."), places)
 	}
-	return dst
+	f, _ := strconv.ParseFloat("0"+fraction, 64) // digits behind a point are a number
+	return int64(math.RoundToEven(f * 1e6))
 }
 
 // zoneOffset reads "", "Z", "+02", "+0200", "+02:00" or "+02:00:30".
@@ -204,44 +260,42 @@ func zoneOffset(zone string) (offset time.Duration, ok bool) {
 	return offset, true
 }
 
-// appendEpoch reads seconds, or milliseconds from 1e11 on (1e11 seconds would
+// parseEpoch reads seconds, or milliseconds from 1e11 on (1e11 seconds would
 // be the year 5138), exactly: without float64.
-func appendEpoch(dst []byte, t *dataType, text string) ([]byte, error) {
+func parseEpoch(t *dataType, text string) (instant, error) {
 	whole, fraction, _ := strings.Cut(text, ".")
 	n, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil || strings.Trim(fraction, "0123456789") != "" {
-		return appendEpochExponent(dst, t, text)
+		return parseEpochExponent(t, text)
 	}
 	const milliseconds = 100_000_000_000
-	negative := strings.HasPrefix(whole, "-")
-	nanos := fractionOf(fraction, 9)
-	seconds := n
+	seconds, nanos := n, fractionOf(fraction, 9)
 	if n >= milliseconds || n <= -milliseconds {
 		seconds = n / 1000
 		nanos = abs(n%1000)*1e6 + fractionOf(fraction, 6)
 	}
-	if negative {
+	if strings.HasPrefix(whole, "-") {
 		nanos = -nanos
 	}
 	utc := time.Unix(seconds, nanos).UTC()
 	if utc.Year() < 1 || utc.Year() > 294276 { // the range of Postgres' timestamps
-		return dst, dateTimeOverflow(t, text)
+		return 0, dateTimeOverflow(t, text)
 	}
-	return appendUTC(dst, t, utc, utc.Format(".000000")), nil
+	return instantOf(utc.Unix(), int64(utc.Nanosecond()/1000)), nil
 }
 
-// appendEpochExponent reads 1.67811042e+9, as SDKs spell large reals.
-func appendEpochExponent(dst []byte, t *dataType, text string) ([]byte, error) {
+// parseEpochExponent reads 1.67811042e+9, as SDKs spell large reals.
+func parseEpochExponent(t *dataType, text string) (instant, error) {
 	const longest = 16 // of digits before the point: far beyond any date
 	plain := withoutExponent(text)
 	whole, _, _ := strings.Cut(plain, ".")
 	switch {
 	case plain != text && len(whole) <= longest:
-		return appendEpoch(dst, t, plain)
+		return parseEpoch(t, plain)
 	case text != "" && (text[0] == '-' || isDigit(text[0])):
-		return dst, dateTimeOverflow(t, text)
+		return 0, dateTimeOverflow(t, text)
 	}
-	return dst, badDateTime(t, text)
+	return 0, badDateTime(t, text)
 }
 
 // clockWords are what Postgres reads as a date that depends on when it is read.

@@ -158,7 +158,7 @@ func (r *run) lockedHistory(ctx context.Context, ops []*operation, more ...query
 	queries := append(r.begin(),
 		query{sql: ensureProgressSQL, params: r.client()},
 		query{sql: lockProgressSQL, params: r.client(), row: read},
-		query{sql: historySQL, params: append(r.client(), textArrayParam(ids.bytes())), row: read})
+		query{sql: historySQL, params: append(r.client(), ids.param()), row: read})
 	return known, r.session.exchange(ctx, append(queries, more...)...)
 }
 

@@ -1,5 +1,7 @@
 package postgres
 
+import "math"
+
 // class says how a client's value becomes a type's text form. There is one per
 // row of the conversion table in docs/types.md.
 type class uint8
@@ -97,16 +99,16 @@ func classOf(schema, name string, typtype byte, isArray bool) class {
 }
 
 // integerRange returns the bounds of an integer type.
-func (t *dataType) integerRange() (low, high string) {
+func (t *dataType) integerRange() (low, high int64) {
 	switch t.cast {
 	case `pg_catalog.int2`:
-		return "-32768", "32767"
+		return math.MinInt16, math.MaxInt16
 	case `pg_catalog.int4`:
-		return "-2147483648", "2147483647"
+		return math.MinInt32, math.MaxInt32
 	case `pg_catalog.oid`:
-		return "0", "4294967295"
+		return 0, math.MaxUint32
 	}
-	return "-9223372036854775808", "9223372036854775807"
+	return math.MinInt64, math.MaxInt64
 }
 
 // isDateTime is whether the type has the values infinity and -infinity.

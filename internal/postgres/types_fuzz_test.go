@@ -19,6 +19,8 @@ import (
 func FuzzAppendValue(f *testing.F) {
 	for _, value := range []string{
 		`null`, `1`, `1.0`, `"1e3"`, `-0`, `1e999999999`, `true`, `"é\u0000"`, `"\ud800"`, `"2023-03-06T15:47:00.12+02:00"`,
+		`"2024-02-29T24:00:00Z"`, `"2023-02-29 00:00"`, `"2016-12-31T23:59:60.9999995Z"`, `"294276-12-31 23:59:59.9999999"`, `"0001-01-01T00:00:00+01:00"`,
+		`-62135596800.0000001`, `"{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"`, `"a0eebc999c0b4ef8bb6d6bb9bd380a1"`, `9223372036854775807`, `-9223372036854775808`, `"+7"`, `"1000000000000000000"`,
 		`"9999-12-31"`, `"0000-01-01"`, `1678110420000`, `-99999999999999999999`, `"-infinity"`, `"0044-03-15 BC"`,
 		`[1,null,"x"]`, `"[NaN,-Infinity]"`, `"{a,b}"`, `"[0:1]={7,8}"`, `[[[[[[[1]]]]]]]`, `[{"lower":1,"upper":2}]`,
 		`{"x":1,"ok":0,"at":["epoch"]}`, `"(1,,)"`, `{"lower":"1","upper":null,"lower_exclusive":1}`, `"[1,5)"`, `"\"empty\""`,
@@ -56,7 +58,32 @@ func FuzzAppendValue(f *testing.F) {
 		if _, ok := errors.AsType[*pgconn.PgError](result.Err); result.Err != nil && !ok {
 			t.Fatalf("%s as %s became %q: %v", v, typ.name, text[6:], result.Err)
 		}
+		if typ.wire() != &textWire {
+			sameOnTheWire(ctx, t, conn, typ, v, text[6:])
+		}
 	})
+}
+
+// sameOnTheWire holds that a value which travels in its type's binary format is
+// what its text is.
+func sameOnTheWire(ctx context.Context, t *testing.T, conn *pgx.Conn, typ *dataType, v json.RawMessage, text []byte) {
+	t.Helper()
+	array := newArray(typ.wire())
+	mark := array.begin()
+	var err error
+	if array.buf, err = appendColumnValue(array.buf, array.wire, &column{typ: typ}, v); err != nil {
+		t.Fatalf("%s as %s has a text form, %q, and no other: %v", v, typ.name, text, err)
+	}
+	array.end(mark)
+	p := array.param()
+	sql := "SELECT ($1::text::" + typ.cast + ")::text, ($2::" + array.wire.name + ")[1]::text"
+	result := conn.PgConn().ExecParams(ctx, sql, [][]byte{text, p.value}, []uint32{textOID, p.oid}, []int16{0, p.format}, nil).Read()
+	if result.Err != nil {
+		t.Fatalf("%s as %s, or as %q: %v", v, typ.name, text, result.Err)
+	}
+	if row := result.Rows[0]; string(row[0]) != string(row[1]) {
+		t.Errorf("%s as %s is %s on the wire, and %s as text", v, typ.name, row[1], row[0])
+	}
 }
 
 // compacted is v as a body's decoder hands it over: without white space around.

@@ -100,7 +100,7 @@ func (u *Users) FindByEmail(ctx context.Context, email identity.Email) (*User, e
 // of it. The ids of accounts are found in any spelling of uuids.
 func (u *Users) Find(ctx context.Context, id string) (*User, error) {
 	ids := []string{id}
-	if parsed, err := parseUUID([]byte(id)); err == nil && parsed.String() != id {
+	if parsed, err := parseUUID(id); err == nil && parsed.String() != id {
 		ids = append(ids, parsed.String())
 	}
 	user := &User{ID: id, Kind: KindOther}
@@ -201,7 +201,7 @@ func (u *Users) Sessions(ctx context.Context, userID string) ([]UserSession, err
 // EndSession ends a session of an account by its id, and returns whose it was.
 // The error wraps ErrNoUser if there is none.
 func (u *Users) EndSession(ctx context.Context, id string) (userID string, err error) {
-	if _, err := parseUUID([]byte(id)); err != nil {
+	if _, err := parseUUID(id); err != nil {
 		return "", ErrNoUser
 	}
 	err = u.Store.control.QueryRow(ctx, endOneSessionSQL, id).Scan(&userID)

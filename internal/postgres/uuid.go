@@ -37,22 +37,32 @@ func (u uuid) append(dst []byte) []byte {
 func (u uuid) String() string { return string(u.append(nil)) }
 
 // parseUUID reads 32 hexadecimal digits in either case; hyphens do not count.
-func parseUUID(text []byte) (u uuid, err error) {
-	var digits [32]byte
+func parseUUID[T string | []byte](text T) (u uuid, err error) {
 	n := 0
-	for _, c := range text {
-		if c == '-' {
+	for i := range len(text) {
+		if text[i] == '-' {
 			continue
 		}
-		if n == len(digits) {
-			return u, fmt.Errorf("a uuid of more than %d digits", n)
+		digit := hexDigit(text[i])
+		if digit > 15 || n == 2*len(u) {
+			return u, fmt.Errorf("a uuid has %d hexadecimal digits and nothing else", 2*len(u))
 		}
-		digits[n] = c
+		u[n/2] = u[n/2]<<4 | digit
 		n++
 	}
-	if n != len(digits) {
+	if n != 2*len(u) {
 		return u, fmt.Errorf("a uuid of %d digits", n)
 	}
-	_, err = hex.Decode(u[:], digits[:])
-	return u, err
+	return u, nil
+}
+
+// hexDigit returns more than 15 for what is none.
+func hexDigit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return (c | 0x20) - 'a' + 10
+	}
+	return 0xff
 }
