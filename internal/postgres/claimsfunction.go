@@ -44,6 +44,7 @@ const beginReadOnlySQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY`
 // claimsLimitsSQL is limitsSQL for a call of the function.
 const claimsLimitsSQL = `
 SELECT set_config('role', 'none', false),
+       set_config('client_encoding', 'UTF8', false),
        set_config('lock_timeout', '5s', true),
        set_config('statement_timeout', '5s', true),
        set_config('idle_in_transaction_session_timeout', '5s', true)`

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -194,5 +195,39 @@ func TestACleanUploadBehindPgBouncerIsOneRoundTrip(t *testing.T) {
 	}
 	if got := line.trips.Load(); got != uploads {
 		t.Errorf("%d clean uploads took %d round trips", uploads, got)
+	}
+}
+
+// A role's own client_encoding is what RESET ALL goes back to where a pooler set
+// another one after connecting.
+func TestTextIsUTF8BehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	b := setup(t, `CREATE FUNCTION claims(text) RETURNS text LANGUAGE sql AS $$ SELECT '{"user":"' || $1 || '"}' $$`)
+	b.exec(fmt.Sprintf(`ALTER ROLE %s IN DATABASE %s SET client_encoding = 'LATIN1'`, loginRole, b.db.Name))
+	b.store = b.behindPgBouncer()
+	const text = "Zoë 😀 €"
+	caller := callerOf("zoë")
+	up, err := uploads.Decode([]byte(bodyOf("télé", put(1, "kinds", "ï", map[string]any{"t": text}), put(2, "kinds", "€", map[string]any{"i4": "€"}))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := b.store.Apply(t.Context(), caller, up)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(counts{Applied: 1, Rejected: []string{"invalid_text_representation"}}, countsOf(result)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := result.Rejected[0]; got.RowID != "€" || !strings.Contains(got.Message, "€") {
+		t.Errorf("rejected as %+v", got)
+	}
+	if got := b.text(`SELECT concat_ws(' ', id, t) FROM kinds`); got != "ï "+text {
+		t.Errorf("stored %q", got)
+	}
+	if got := b.text(`SELECT user_id || ' ' || client_id FROM ferry.progress`); got != "zoë télé" {
+		t.Errorf("progress of %q", got)
+	}
+	if got, err := b.claimsOf(text, "claims"); err != nil || got != `{"user":"`+text+`"}` {
+		t.Errorf("claims %s, %v", got, err)
 	}
 }

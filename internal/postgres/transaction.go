@@ -18,7 +18,9 @@ import (
 
 // resetSQL and discardTempSQL undo what functions of the app set and made for the
 // whole session: the next user of the connection must not see it. limitsSQL does
-// so for the role, which RESET ALL leaves alone, and for locks.
+// so for the role, which RESET ALL leaves alone, and for locks. Behind a pooler,
+// which sets the encoding after connecting, RESET ALL goes too far: back to the
+// role's own.
 const (
 	resetSQL       = `RESET ALL`
 	discardTempSQL = `DISCARD TEMP`
@@ -38,6 +40,7 @@ const (
 // $3: statement_timeout.
 const limitsSQL = `
 SELECT set_config('role', 'none', false),
+       set_config('client_encoding', 'UTF8', false),
        pg_advisory_unlock_all(),
        set_config('bytea_output', 'hex', true),
        set_config('lock_timeout', $2, true),
