@@ -313,11 +313,13 @@ func checkLiteral(t *dataType, text string) error {
 }
 
 // fractionOf reads decimal digits behind a point as that many places.
-func fractionOf(digits string, places int) int64 {
-	for len(digits) < places {
-		digits += "0"
+func fractionOf(digits string, places int) (n int64) {
+	for i := range places {
+		n *= 10
+		if i < len(digits) {
+			n += int64(digits[i] - '0')
+		}
 	}
-	n, _ := strconv.ParseInt(digits[:places], 10, 64)
 	return n
 }
 

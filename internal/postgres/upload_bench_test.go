@@ -57,6 +57,7 @@ func prepareUpload(c *catalog, body []byte) error {
 	r := &run{upload: up, caller: uploads.Caller{UserID: "u"}}
 	ops := payloadOf(up)
 	steps, refusals := plan(c, ops, together)
+	defer free(steps)
 	if len(refusals) > 0 {
 		return fmt.Errorf("refused: %v", refusals[0])
 	}
@@ -87,7 +88,8 @@ func BenchmarkPlan1000(b *testing.B) {
 	c, ops := benchCatalog(), payloadOf(up)
 	b.ReportAllocs()
 	for b.Loop() {
-		plan(c, ops, together)
+		steps, _ := plan(c, ops, together)
+		free(steps)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchOperations, "ns/operation")
 }
