@@ -7,6 +7,8 @@ GO_DIRS := $(wildcard cmd internal migrations test)
 IMAGE   ?= ferry:$(VERSION)
 ARGS    ?=
 TIMEOUT ?= 10m
+DURATION ?= 45s
+SEED    ?= 0
 
 # The race detector needs cgo and a C compiler.
 RACE     = $(shell command -v "$$(go env CC)" >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -19,8 +21,8 @@ FIND_POSTGRES := go run ./internal/postgres/devcluster/findpostgres >/dev/null
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## /\1\t/' | \
-		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | \
+		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 .PHONY: run
 run: build ## run `ferry dev`: everything on this machine, ARGS='--lan' and the like
@@ -40,6 +42,11 @@ test: ## run all Go tests, with the race detector where there is a C compiler
 e2e: ## run ferry, the TypeScript client and the real SDK end to end
 	@$(FIND_POSTGRES)
 	test/e2e/run $(ARGS)
+
+.PHONY: test-faults
+test-faults: ## break everything that ferry needs, for DURATION (45s), by SEED
+	@$(FIND_POSTGRES)
+	go test -count=1 -v -timeout 0 ./test/faults $(ARGS) -args -duration=$(DURATION) -seed=$(SEED)
 
 .PHONY: bench
 bench: build ## measure ferry against bare Postgres, into bench/results.json
