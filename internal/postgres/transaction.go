@@ -176,9 +176,9 @@ func (r *run) advanceDecisions(ops []*operation) query {
 }
 
 func (r *run) decisions(ops []*operation) []param {
-	records := make([]byte, 0, len(ops)*recordSize)
+	records := newRecordList(len(ops))
 	for _, o := range ops {
-		records = appendRecord(records, record{
+		records.add(record{
 			key:       operationKey{o.op.OpID, o.op.Fingerprint},
 			decision:  o.expected,
 			rejection: o.rejection,
@@ -186,20 +186,20 @@ func (r *run) decisions(ops []*operation) []param {
 	}
 	byOpID := func(a, b *operation) int { return cmp.Compare(a.op.OpID, b.op.OpID) }
 	first, last := slices.MinFunc(ops, byOpID).op.OpID, slices.MaxFunc(ops, byOpID).op.OpID
-	return r.progressParams(first, last, records, len(ops))
+	return r.progressParams(first, last, records.bytes, len(ops))
 }
 
 // advance is the query that notes operations as applied, if all of them are
 // new. firstTx is the tx_id of the first: it may continue a rejected one.
 func (r *run) advance(ops []*uploads.Operation, firstTx int64) query {
-	records := make([]byte, 0, len(ops)*recordSize)
+	records := newRecordList(len(ops))
 	for _, op := range ops {
-		records = appendRecord(records, record{key: operationKey{op.OpID, op.Fingerprint}, decision: applied})
+		records.add(record{key: operationKey{op.OpID, op.Fingerprint}, decision: applied})
 	}
 	first, last := ops[0].OpID, ops[len(ops)-1].OpID
 	return query{
 		sql:    advanceSQL,
-		params: append(r.progressParams(first, last, records, len(ops)), optionalInt(firstTx)),
+		params: append(r.progressParams(first, last, records.bytes, len(ops)), optionalInt(firstTx)),
 	}
 }
 

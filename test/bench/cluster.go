@@ -118,7 +118,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		"FERRY_TOKEN_KID=bench",
 		"FERRY_TOKEN_SECRET=" + base64.RawURLEncoding.EncodeToString(token),
 		"FERRY_SESSION_SECRET=" + base64.RawURLEncoding.EncodeToString(b.sessionKey),
-		"PATH=" + os.Getenv("PATH"),
+		"PATH=" + os.Getenv("PATH"), "GOGC=" + os.Getenv("GOGC"), "GOMEMLIMIT=" + os.Getenv("GOMEMLIMIT"),
 	}
 	migrate := exec.CommandContext(ctx, b.ferry, "migrate", "up", "--grant-to", "bench_login")
 	migrate.Env = b.environ
