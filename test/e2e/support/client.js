@@ -14,8 +14,8 @@ const implementation = { type: nodeMajor >= 24 ? 'node:sqlite' : 'better-sqlite3
 
 const quiet = { log() {} };
 
-/** Opens a client of the named user; it is closed and removed when the test ends. */
-export async function openClient(t, ferry, name) {
+/** Opens a client of a user, or of the one with this name; it is closed and removed when the test ends. */
+export async function openClient(t, ferry, whose) {
   const folder = await mkdtemp(join(tmpdir(), 'ferry-e2e-client-'));
   const database = new PowerSyncDatabase({
     schema,
@@ -27,7 +27,7 @@ export async function openClient(t, ferry, name) {
     await rm(folder, { recursive: true, force: true });
   });
   await database.init();
-  const user = ferry.user(name);
+  const user = typeof whose === 'string' ? ferry.user(whose) : whose;
   return { database, user, connector: new Connector(ferry, user) };
 }
 

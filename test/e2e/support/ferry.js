@@ -59,7 +59,8 @@ export class Ferry {
   }
 
   #variables() {
-    return { ...unconfigured(process.env), ...this.#environment };
+    const database = this.database_url && { DATABASE_URL: this.database_url };
+    return { ...unconfigured(process.env), ...database, ...this.#environment };
   }
 
   user(name) {
