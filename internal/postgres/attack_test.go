@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -208,93 +205,6 @@ func (b *attack) balanced(t testing.TB, r *uploads.Result, operations int) {
 	if sum := r.Applied + r.Duplicates + r.Ignored + b.rejectedOperations(t, r); sum != operations {
 		t.Errorf("%d applied + %d duplicates + %d ignored + rejected = %d, want %d",
 			r.Applied, r.Duplicates, r.Ignored, sum, operations)
-	}
-}
-
-// slowly forwards connections to a test's database and holds each direction's
-// bytes back for delay: a database that is not on this machine. It counts the
-// bursts that the client sends, which are round trips.
-type slowly struct {
-	url   string
-	trips atomic.Int64
-}
-
-func slowLine(t testing.TB, socketURL string, delay time.Duration) *slowly {
-	t.Helper()
-	u, err := url.Parse(socketURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(u.Query().Get("host"), ".s.PGSQL."+u.Query().Get("port"))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &slowly{}
-	var running sync.WaitGroup
-	t.Cleanup(func() { listener.Close(); running.Wait() })
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("unix", socket)
-			if err != nil {
-				client.Close()
-				return
-			}
-			// A burst is what the client sends after the server spoke.
-			var serverSpoke atomic.Bool
-			serverSpoke.Store(true)
-			running.Go(func() {
-				carry(server, client, delay, func() {
-					if serverSpoke.Swap(false) {
-						s.trips.Add(1)
-					}
-				})
-			})
-			running.Go(func() { carry(client, server, delay, func() { serverSpoke.Store(true) }) })
-		}
-	})
-	u.Host = listener.Addr().String()
-	u.RawQuery = "sslmode=disable"
-	s.url = u.String()
-	return s
-}
-
-// carry copies what arrives, each piece a delay later, and closes both ends.
-func carry(to, from net.Conn, delay time.Duration, seen func()) {
-	type piece struct {
-		due  time.Time
-		data []byte
-	}
-	pieces := make(chan piece, 1<<16)
-	go func() {
-		defer close(pieces)
-		for {
-			b := make([]byte, 64<<10)
-			n, err := from.Read(b)
-			if n > 0 {
-				seen()
-				pieces <- piece{time.Now().Add(delay), b[:n]}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for p := range pieces {
-		if delay > 0 {
-			<-time.After(time.Until(p.due))
-		}
-		if _, err := to.Write(p.data); err != nil {
-			break
-		}
-	}
-	to.Close()
-	from.Close()
-	for range pieces {
 	}
 }
 
@@ -647,8 +557,8 @@ func TestAttackTablesThatChangeWhileRunning(t *testing.T) {
 
 func TestAttackACleanUploadIsOneRoundTrip(t *testing.T) {
 	b := attackOn(t, "")
-	line := slowLine(t, b.db.URLAs("ferry_login", ""), 0)
-	store := openAttacked(t, line.url+"&pool_max_conns=1")
+	line := postgrestest.SlowLine(t, b.db.URLAs("ferry_login", ""), 0)
+	store := openAttacked(t, line.URL+"&pool_max_conns=1")
 	upload := func(op, count int) {
 		var entries []string
 		for i := range count {
@@ -660,12 +570,12 @@ func TestAttackACleanUploadIsOneRoundTrip(t *testing.T) {
 	}
 	upload(1, 1)
 	upload(2, 1)
-	before := line.trips.Load()
+	before := line.Trips()
 	for i := range 20 {
 		upload(3+i, 1)
 	}
-	t.Logf("round trips per clean upload of one operation: %.2f", float64(line.trips.Load()-before)/20)
-	if trips := line.trips.Load() - before; trips > 20 {
+	t.Logf("round trips per clean upload of one operation: %.2f", float64(line.Trips()-before)/20)
+	if trips := line.Trips() - before; trips > 20 {
 		t.Errorf("20 clean uploads took %d round trips, want 20", trips)
 	}
 	up := 100
@@ -797,8 +707,8 @@ func TestAttackTheRestOfACutTransactionIsRefusedBehindAnEmptyTransaction(t *test
 func TestAttackALargeBadTransactionIsDecidedOverASlowLine(t *testing.T) {
 	t.Parallel()
 	b := attackOn(t, "")
-	line := slowLine(t, b.db.URLAs("ferry_login", ""), 500*time.Microsecond)
-	store := openAttacked(t, line.url)
+	line := postgrestest.SlowLine(t, b.db.URLAs("ferry_login", ""), 500*time.Microsecond)
+	store := openAttacked(t, line.URL)
 	var entries []string
 	for i := range 5000 {
 		n := i
@@ -809,12 +719,12 @@ func TestAttackALargeBadTransactionIsDecidedOverASlowLine(t *testing.T) {
 	}
 	started := time.Now()
 	r, err := store.Apply(t.Context(), claimsOf("u"), decodeEntries(t, "c", entries...))
-	t.Logf("1 ms round trip: %v, %d round trips", time.Since(started), line.trips.Load())
+	t.Logf("1 ms round trip: %v, %d round trips", time.Since(started), line.Trips())
 	if err != nil {
 		t.Fatalf("this client is blocked for ever: %v", err)
 	}
 	b.balanced(t, r, 5000)
-	if trips := line.trips.Load(); trips > 1000 {
+	if trips := line.Trips(); trips > 1000 {
 		t.Errorf("%d round trips to reject one transaction: at 2 ms each a client is blocked for ever", trips)
 	}
 }
@@ -977,8 +887,8 @@ func TestAttackInsertOnlyPoliciesDoNotCostADatabaseTransactionPerRow(t *testing.
 		GRANT ALL ON swallowed TO authenticated;
 		CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 		CREATE TRIGGER swallow BEFORE INSERT ON swallowed FOR EACH ROW EXECUTE FUNCTION swallow()`)
-	line := slowLine(t, b.db.URLAs("ferry_login", ""), 0)
-	store := openAttacked(t, line.url)
+	line := postgrestest.SlowLine(t, b.db.URLAs("ferry_login", ""), 0)
+	store := openAttacked(t, line.URL)
 	for i, table := range []string{"notes", "events", "swallowed"} {
 		data := `{"what":"x"}`
 		if table == "notes" {
@@ -988,13 +898,13 @@ func TestAttackInsertOnlyPoliciesDoNotCostADatabaseTransactionPerRow(t *testing.
 		for j := range 1000 {
 			entries = append(entries, entryOf(1+i*1000+j, -1, "PUT", table, fmt.Sprint(j), data))
 		}
-		before, started := line.trips.Load(), time.Now()
+		before, started := line.Trips(), time.Now()
 		r, err := store.Apply(t.Context(), claimsOf("u"), decodeEntries(t, "c", entries...))
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %+v, %v, %d round trips", table, outcomeOf(r), time.Since(started), line.trips.Load()-before)
-		if trips := line.trips.Load() - before; trips > 100 {
+		t.Logf("%s: %+v, %v, %d round trips", table, outcomeOf(r), time.Since(started), line.Trips()-before)
+		if trips := line.Trips() - before; trips > 100 {
 			t.Errorf("%s: 1,000 plain PUTs took %d round trips", table, trips)
 		}
 	}

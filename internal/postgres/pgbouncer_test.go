@@ -184,16 +184,17 @@ func (b *bundle) leavesNothingBehind(address string) {
 // Not parallel: a connection that lay idle is pinged.
 func TestACleanUploadBehindPgBouncerIsOneRoundTrip(t *testing.T) {
 	b := setup(t)
-	line := slowLine(t, postgrestest.FindPgBouncer(t).InFrontOf(t, b.db, loginRole, nil), 0)
-	b.store = b.behind(line.url + "&pool_max_conns=1")
+	line := postgrestest.SlowLine(t, postgrestest.FindPgBouncer(t).InFrontOf(t, b.db, loginRole, nil), 0)
+	b.store = b.behind(line.URL + "&pool_max_conns=1")
 	const uploads = 20
+	var before int64
 	for n := range uploads + 2 {
 		if n == 2 { // the first ones connect, and read the catalog
-			line.trips.Store(0)
+			before = line.Trips()
 		}
 		b.upload(alice, body(put(n+1, "counted", "a", map[string]any{"value": n})))
 	}
-	if got := line.trips.Load(); got != uploads {
+	if got := line.Trips() - before; got != uploads {
 		t.Errorf("%d clean uploads took %d round trips", uploads, got)
 	}
 }
