@@ -25,7 +25,7 @@ func (a *api) signIn(cfg *config.Config, store *postgres.Store, issuer *tokens.I
 		sessions = append(sessions, identity.TrustedHeader{Name: cfg.Proxy.UserHeader, From: cfg.Proxy.UserFrom})
 	}
 	if len(cfg.Sessions) > 0 {
-		jwt, err := newSessionJWT(cfg, issuer, log)
+		jwt, err := newSessionJWT(cfg, issuer, fetch.New(nil).Get, log)
 		if err != nil {
 			return fmt.Errorf("sessions: %w", err)
 		}
@@ -54,12 +54,11 @@ func (a *api) signIn(cfg *config.Config, store *postgres.Store, issuer *tokens.I
 	return nil
 }
 
-func newSessionJWT(cfg *config.Config, issuer *tokens.Issuer, log *slog.Logger) (*identity.SessionJWT, error) {
+func newSessionJWT(cfg *config.Config, issuer *tokens.Issuer, get identity.Fetch, log *slog.Logger) (*identity.SessionJWT, error) {
 	options := identity.SessionJWTOptions{Log: log, Now: time.Now}
 	if issuer != nil {
 		options.IsSyncToken = issuer.Signed
 	}
-	documents := fetch.New(nil)
 	for _, i := range cfg.Sessions {
 		one := identity.SessionIssuer{
 			Issuer: i.Issuer, Audience: i.Audience, Algorithms: i.Algorithms,
@@ -73,7 +72,7 @@ func newSessionJWT(cfg *config.Config, issuer *tokens.Issuer, log *slog.Logger) 
 		}
 		if i.JWKSURL != "" || i.Discover {
 			one.Keys = identity.NewProviderKeys(identity.ProviderKeysOptions{
-				JWKSURL: i.JWKSURL, Issuer: i.Issuer, Fetch: documents.Get, Log: log, Now: time.Now,
+				JWKSURL: i.JWKSURL, Issuer: i.Issuer, Fetch: get, Log: log, Now: time.Now,
 			})
 		}
 		options.Issuers = append(options.Issuers, one)

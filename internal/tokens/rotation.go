@@ -44,13 +44,13 @@ func (s KeyStatus) NeedsConsent() bool {
 }
 
 // ActivateFrom is when a key may become active: once the PowerSync Service has
-// it, as it has a key that signed before. ok is false where only the operator
-// can tell.
+// it, which it may not yet where the key signed before by force. ok is false
+// where only the operator can tell.
 func (s KeyStatus) ActivateFrom() (from time.Time, ok bool) {
 	switch {
 	case s.NeedsConsent():
 		return time.Time{}, false
-	case !s.Activated.IsZero():
+	case s.Symmetric, s.Added.IsZero():
 		return s.Activated, true
 	}
 	return s.Added.Add(SettleTime), true

@@ -125,6 +125,18 @@ func TestForceTakesAnyStepAtOnce(t *testing.T) {
 	}
 }
 
+// A step back to the old key, and another attempt with the new one.
+func TestAKeyThatSignedByForceIsNotKnownForThat(t *testing.T) {
+	t.Parallel()
+	f := parseFile(t, "")
+	added := day0.Add(time.Hour)
+	mustDo(t, f.Add(jwkOf("EdDSA", "old"), day0))
+	mustDo(t, f.Add(jwkOf("ES256", "new"), added))
+	mustDo(t, f.Activate("new", added, Consent{Force: true}))
+	mustDo(t, f.Activate("old", added.Add(time.Second), Consent{}))
+	refusedUntil(t, func(now time.Time) error { return f.Activate("new", now, Consent{}) }, added.Add(SettleTime))
+}
+
 func TestKeyFilesKeepWhatOthersNoted(t *testing.T) {
 	t.Parallel()
 	f := parseFile(t, `{"$comment":"ours <é>","keys":[`+changed(jwkOf("ES256", "a"), map[string]any{"note": []int{1, 2}, "n1": json.Number("1.10")})+`],"owner":{"team":"x"}}`)
