@@ -348,3 +348,27 @@ func testHeaderAndBearer(t *testing.T, api string, bearer credentials) {
 		}
 	}
 }
+
+// A secret in the form of the other variable is told to the log at the first
+// session that it does not fit, and once.
+func TestServeNamesASessionSecretInTheWrongForm(t *testing.T) {
+	t.Parallel()
+	db, r := newMigrated(t)
+	text := encoded(sessionKey)
+	for variable, c := range map[string]struct{ signedWith, advice string }{
+		"FERRY_SESSION_SECRET":      {text, "they are signed with the text itself and not with what it decodes to; give it as FERRY_SESSION_SECRET_TEXT instead"},
+		"FERRY_SESSION_SECRET_TEXT": {sessionKey, "they are signed with what the text decodes to and not with the text; give it in base64url as FERRY_SESSION_SECRET instead"},
+	} {
+		b, api := startServing(t, append(serveEnvironment(db.URLAs(r.login, ""), r), "FERRY_SESSION_SECRET=", variable+"="+text))
+		session := signedWith(hs256(c.signedWith), `{"alg":"HS256"}`, `{"sub":"u1","exp":9999999999}`)
+		for range 2 {
+			if code, body := ask(t, http.MethodGet, api+"/token", session, ""); code != 401 || strings.Contains(body, "form") {
+				t.Errorf("%s: %d %s", variable, code, body)
+			}
+		}
+		b.stderr.waitFor(t, `"level":"ERROR","msg":"sessions are refused because their secret is configured in the wrong form: `+c.advice)
+		if log := b.stderr.String(); strings.Count(log, "wrong form") != 1 || strings.Contains(log, text) || strings.Contains(log, sessionKey) {
+			t.Errorf("%s: the log says it more than once, or the secret:\n%s", variable, log)
+		}
+	}
+}

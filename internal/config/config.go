@@ -175,7 +175,7 @@ func load(environ []string, unread string, demand func(environment, *problems)) 
 	c := s.config(env)
 	c.Sessions = s.sessions(env, &p)
 	checkSecrets(c, &p)
-	checkProxy(env, &p)
+	checkProxy(s, env, &p)
 	checkAccounts(s, env, &p)
 	if err := p.err(); err != nil {
 		return nil, err

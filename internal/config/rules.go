@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 
 	"ferry/internal/tokens"
@@ -52,13 +54,15 @@ func checkSecrets(c *Config, p *problems) {
 }
 
 // checkProxy holds the rules between the variables of proxies.
-func checkProxy(env environment, p *problems) {
+func checkProxy(s settings, env environment, p *problems) {
 	const header, from = "FERRY_TRUSTED_HEADER", "FERRY_TRUSTED_HEADER_FROM"
 	switch {
 	case env.given[header] && !env.given[from]:
 		p.add(from, "not set, though %s is; give the networks of the authenticating proxy, or everybody could sign in as anyone", header)
 	case env.given[from] && !env.given[header]:
 		p.add(header, "not set, though %s is; give the header in which the authenticating proxy names the user", from)
+	case slices.ContainsFunc(s.TrustedHeaderFrom, func(n netip.Prefix) bool { return n.Bits() == 0 }):
+		p.add(from, "has a network of all addresses, from which everybody could sign in as anyone; give those of the authenticating proxy")
 	}
 }
 

@@ -163,6 +163,8 @@ func TestRulesBetweenVariables(t *testing.T) {
 		{"two bad token keys", minimal(`FERRY_TOKEN_KEYS={"keys":[{"kid":"a"},{}]}`, "FERRY_POWERSYNC_URL=https://a"), []string{"FERRY_TOKEN_KEYS", "FERRY_TOKEN_KEYS"}},
 		{"a header without networks", minimal("FERRY_TRUSTED_HEADER=X-User"), []string{"FERRY_TRUSTED_HEADER_FROM"}},
 		{"networks without a header", minimal("FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
+		{"a header from everywhere", minimal("FERRY_TRUSTED_HEADER=X-User", "FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8, 0.0.0.0/0"), []string{"FERRY_TRUSTED_HEADER_FROM"}},
+		{"a header from everywhere over IPv6", minimal("FERRY_TRUSTED_HEADER=X-User", "FERRY_TRUSTED_HEADER_FROM=::/0"), []string{"FERRY_TRUSTED_HEADER_FROM"}},
 		{"a header that is no name", minimal("FERRY_TRUSTED_HEADER=X User", "FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
 		{"the header of Bearers", minimal("FERRY_TRUSTED_HEADER=authorization", "FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8"), []string{"FERRY_TRUSTED_HEADER"}},
 		{"a list and single variables", minimal("FERRY_SESSION_ISSUERS="+issuers, "FERRY_SESSION_AUDIENCE=a"), []string{"FERRY_SESSION_AUDIENCE", "FERRY_SESSION_SECRET"}},

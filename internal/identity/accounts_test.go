@@ -1,0 +1,74 @@
+package identity
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/internal/fault"
+)
+
+// onePassword is a store that has one account, and lets everybody try.
+type onePassword struct {
+	AccountStore
+	email string
+	hash  string
+}
+
+func (s *onePassword) CountAttempt(context.Context, time.Duration, []Limit) (time.Time, time.Duration, error) {
+	return suiteNow, 0, nil
+}
+
+func (s *onePassword) FindPassword(_ context.Context, email Email) (*StoredPassword, error) {
+	if email.Key != s.email {
+		return nil, ErrNoAccount
+	}
+	return &StoredPassword{UserID: "u1", Hash: s.hash}, nil
+}
+
+// Whether an account exists shows neither in the answer nor in its time: who
+// signs in waits for a turn to hash, and hashes once, either way.
+func TestSignInDoesNotTellWhoHasAnAccount(t *testing.T) {
+	t.Parallel()
+	store := &onePassword{email: "ann@example.com", hash: newHash(quick()).String()} // of no password
+	type outcome struct {
+		Code, Detail string
+		Took         time.Duration
+	}
+	signIn := func(t *testing.T, turns bool, email string) outcome {
+		var got outcome
+		synctest.Test(t, func(t *testing.T) {
+			a := NewAccounts(AccountOptions{
+				Store: store, Denylist: NewDenylist(&sharedList{}, slog.New(slog.DiscardHandler), time.Now), Hashing: quick(), Now: time.Now,
+			})
+			for !turns && a.hasher.turns.TryAcquire(1) {
+			}
+			started := time.Now()
+			s, _, err := a.SignIn(t.Context(), netip.MustParseAddr("192.0.2.1"), email, "0123456789")
+			if s != nil || err == nil {
+				t.Fatalf("signed in: %+v", s)
+			}
+			f := fault.From(err)
+			got = outcome{string(f.Code), f.Detail, time.Since(started)}
+		})
+		return got
+	}
+	for _, c := range []struct {
+		turns bool
+		want  outcome
+	}{
+		{true, outcome{string(fault.InvalidCredentials), "the e-mail address or the password is wrong", 0}},
+		{false, outcome{string(fault.Unavailable), "too many people are signing in right now; try again", hashWait}},
+	} {
+		for _, email := range []string{store.email, "nobody@example.com"} {
+			if diff := cmp.Diff(c.want, signIn(t, c.turns, email)); diff != "" {
+				t.Errorf("%s, turns to hash %t (-want +got):\n%s", email, c.turns, diff)
+			}
+		}
+	}
+}
