@@ -31,7 +31,8 @@ func appendArray(dst []byte, t *dataType, text string) ([]byte, error) {
 	if !ok {
 		return dst, invalidText(t, text)
 	}
-	return appendDimension(dst, t, array, 1)
+	literal := arrayLiteral{typ: t}
+	return literal.appendDimension(dst, array, 1)
 }
 
 // nullElement finds a NULL in the literal of an array whose other elements have
@@ -44,8 +45,18 @@ func isBoundedLiteral(text string) bool {
 	return strings.HasPrefix(text, "[") && strings.Contains(text, "]={") && strings.HasSuffix(text, "}")
 }
 
-// appendDimension appends a valid JSON array as a literal.
-func appendDimension(dst []byte, t *dataType, array json.RawMessage, dimension int) ([]byte, error) {
+// arrayLiteral is a literal that a JSON array becomes.
+type arrayLiteral struct {
+	typ *dataType
+	// depth is in which dimension the elements are, 0 until there was one. All
+	// are in the same: before version 17 Postgres takes {{a},{{b}}} for
+	// {{{a}},{{b}}}.
+	depth int
+}
+
+// appendDimension appends a valid JSON array.
+func (l *arrayLiteral) appendDimension(dst []byte, array json.RawMessage, dimension int) ([]byte, error) {
+	t := l.typ
 	if dimension > maxDimensions {
 		return dst, &conversionError{
 			uploads.CodeTooLarge, "54000",
@@ -62,23 +73,30 @@ func appendDimension(dst []byte, t *dataType, array json.RawMessage, dimension i
 			dst = append(dst, t.delimiter)
 		}
 		first = false
-		if dst, err = appendElement(dst, t, v, dimension); err != nil {
+		if dst, err = l.appendElement(dst, v, dimension); err != nil {
 			return dst, err
 		}
 	}
 	return append(dst, '}'), nil
 }
 
-func appendElement(dst []byte, t *dataType, v json.RawMessage, dimension int) ([]byte, error) {
-	switch {
-	case isNull(v) && t.element.class == classBytea:
-		return dst, notSynced(t)
-	case isNull(v):
-		return append(dst, "NULL"...), nil
-	case t.isDimension(v):
-		return appendDimension(dst, t, v, dimension+1)
+func (l *arrayLiteral) appendElement(dst []byte, v json.RawMessage, dimension int) ([]byte, error) {
+	t := l.typ
+	if !isNull(v) && t.isDimension(v) {
+		return l.appendDimension(dst, v, dimension+1)
 	}
-	return appendQuotedPart(dst, t.element, v)
+	if l.depth == 0 {
+		l.depth = dimension
+	}
+	switch {
+	case l.depth != dimension:
+		return dst, invalidText(t, string(v))
+	case !isNull(v):
+		return appendQuotedPart(dst, t.element, v)
+	case t.element.class == classBytea:
+		return dst, notSynced(t)
+	}
+	return append(dst, "NULL"...), nil
 }
 
 // isDimension is whether an element of a JSON array is one more dimension. It
@@ -92,10 +110,14 @@ func (t *dataType) isDimension(v json.RawMessage) bool {
 		return false
 	case classMultirange: // [{"lower":1,…}] is one
 		inner := strings.TrimLeft(string(v[1:]), " \t\r\n")
-		return strings.HasPrefix(inner, "[")
+		return strings.HasPrefix(inner, "[") || quotedMultirange.MatchString(inner)
 	}
 	return true
 }
+
+// quotedMultirange finds a multirange in Postgres' own notation, which is no
+// range.
+var quotedMultirange = regexp.MustCompile(`^"\s*\{\s*[[(}eE]`)
 
 // notSynced refuses a NULL that may stand for bytes: the PowerSync Service
 // cannot sync bytes within another value down, and a client that sends such a

@@ -227,8 +227,7 @@ func wholeDigits(text string) (negative bool, digits string, ok bool) {
 		}
 		exponent = max(-farExponent, min(exponent, farExponent))
 	}
-	negative = strings.HasPrefix(mantissa, "-")
-	mantissa = strings.TrimPrefix(strings.TrimPrefix(mantissa, "-"), "+")
+	negative, mantissa = cutSign(mantissa)
 	whole, fraction, _ := strings.Cut(mantissa, ".")
 	if whole+fraction == "" || countDigits(whole) < len(whole) || countDigits(fraction) < len(fraction) {
 		return false, "", false
@@ -249,6 +248,15 @@ func wholeDigits(text string) (negative bool, digits string, ok bool) {
 		return negative, strings.Repeat("9", longest), true
 	}
 	return negative, digits + strings.Repeat("0", exponent), true
+}
+
+// cutSign cuts one sign off the beginning of a number.
+func cutSign(number string) (negative bool, unsigned string) {
+	unsigned, negative = strings.CutPrefix(number, "-")
+	if !negative {
+		unsigned = strings.TrimPrefix(number, "+")
+	}
+	return negative, unsigned
 }
 
 // appendNumber hands a number's digits over as they were sent; Postgres reads
@@ -274,7 +282,8 @@ func withoutExponent(text string) string {
 	const farthest = 40
 	mantissa, exponentText, _ := strings.Cut(strings.Replace(text, "E", "e", 1), "e")
 	exponent, err := strconv.Atoi(exponentText)
-	whole, fraction, _ := strings.Cut(strings.TrimLeft(mantissa, "+-"), ".")
+	negative, unsigned := cutSign(mantissa)
+	whole, fraction, _ := strings.Cut(unsigned, ".")
 	digits := whole + fraction
 	if err != nil || exponent < -farthest || exponent > farthest || digits == "" || countDigits(digits) < len(digits) {
 		return text
@@ -283,7 +292,7 @@ func withoutExponent(text string) string {
 	digits = strings.Repeat("0", max(0, 1-point)) + digits + strings.Repeat("0", max(0, point-len(digits)))
 	point = max(point, 1)
 	sign := ""
-	if strings.HasPrefix(mantissa, "-") {
+	if negative {
 		sign = "-"
 	}
 	if point == len(digits) {

@@ -26,7 +26,7 @@ func TestValuesBecomeTheirColumnsType(t *testing.T) {
 		{"i4", "1000", []string{`1e3`, `"1e3"`, `"1E3"`, `1E+3`}},
 		{"i4", "0", []string{`0`, `-0`, `0.0`, `"0e5"`, `false`}},
 		{"i4", "-2147483648", []string{`-2147483648`}},
-		{"i4", refused, []string{`1.5`, `2147483648`, `-2147483649`, `"x"`, `""`, `1e10`, `1e999999999999`, `"0x1f"`, `"1_000"`, `"NaN"`, `[1]`}},
+		{"i4", refused, []string{`1.5`, `2147483648`, `-2147483649`, `"x"`, `""`, `1e10`, `1e999999999999`, `"0x1f"`, `"1_000"`, `"NaN"`, `[1]`, `"-+5"`}},
 		{"i2", refused, []string{`32768`, `-32769`}},
 		{"i8", "9007199254740993", []string{`9007199254740993`, `"9007199254740993"`, `9007199254740993.0`}},
 		{"i8", "-9223372036854775808", []string{`-9223372036854775808`}},
@@ -58,6 +58,8 @@ func TestValuesBecomeTheirColumnsType(t *testing.T) {
 		{"v5", refused, []string{`"123456"`}},
 
 		{"u", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", []string{`"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"`, `"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"`, `"a0eebc999c0b4ef8bb6d6bb9bd380a11"`, `"{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"`}},
+		{"u", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", []string{`"a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11"`}},
+		{"u", refused, []string{`"a0eebc9-99c0b-4ef8-bb6d-6bb9bd380a11"`, `"-a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"`, `"{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"`}},
 		{"u", refused, []string{`"x"`, `""`, `1`, `"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1"`, `"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a111"`}},
 
 		{"tz", "2023-03-06 13:47:00+00", []string{
@@ -80,7 +82,7 @@ func TestValuesBecomeTheirColumnsType(t *testing.T) {
 		{"ts", "infinity", []string{`"infinity"`}},
 		{"d", "2023-03-06", []string{`"2023-03-06"`, `"2023-03-06T23:47:00Z"`, `"2023-03-06T23:47:00-05:00"`}},
 		{"d", "-infinity", []string{`"-infinity"`, `"0000-01-01"`}},
-		{"d", refused, []string{`"06/03/2023"`, `"yesterday"`, `""`, `1678110420`, `"2023-02-30"`}},
+		{"d", refused, []string{`"06/03/2023"`, `"yesterday"`, `""`, `1678110420`, `"2023-02-30"`, `"2023-03-06T25:00"`, `"2023-03-06T10:00:00+25"`}},
 
 		{"j", `{"b": 1,  "a":[1.0]}`, []string{`"{\"b\": 1,  \"a\":[1.0]}"`, `{"b": 1,  "a":[1.0]}`}}, // byte for byte
 		{"jb", `{"a": [1.0], "b": 1}`, []string{`"{\"b\": 1,  \"a\":[1.0]}"`, `{"b": 1,  "a":[1.0]}`}},
@@ -94,7 +96,7 @@ func TestValuesBecomeTheirColumnsType(t *testing.T) {
 		{"ta", `{"with \"quotes\"","back\\slash",NULL,"NULL","","{}","a,b"}`, []string{`["with \"quotes\"","back\\slash",null,"NULL","","{}","a,b"]`}},
 		{"ta", `{{a,b},{c,d}}`, []string{`[["a","b"],["c","d"]]`}},
 		{"ta", `{1,true,"{\"a\":1}"}`, []string{`[1,true,{"a":1}]`}},
-		{"ta", refused, []string{`"a"`, `"[\"a\""`, `5`, `[["a"],["b","c"]]`, `["\u0000"]`}},
+		{"ta", refused, []string{`"a"`, `"[\"a\""`, `5`, `[["a"],["b","c"]]`, `[["a"],[["b"]]]`, `["a",["b"]]`, `["\u0000"]`}},
 		{"ia", `{1,2,NULL}`, []string{`[1,"2.0",null]`, `"[1.0,2,null]"`}},
 		{"ba", `{t,f}`, []string{`[1,0]`, `"[1,0]"`, `[true,false]`}},
 	}

@@ -200,13 +200,7 @@ func appendTimestamp(dst []byte, t *dataType, text string, quoted bool) ([]byte,
 // instant checks the date-time against the calendar.
 func (d *dateTime) instant(t *dataType, text string) (instant, error) {
 	const lastYear = 294277 // of which a zone may take some hours
-	// 24:00:00 is midnight of the next day, a leap second the next minute:
-	// Postgres accepts both.
-	endOfDay := d.hour == 24 && d.minute == 0 && d.second == 0
-	if d.year == 0 || d.year > lastYear || d.month < 1 || d.month > 12 || d.day < 1 ||
-		(d.day > 28 && d.day > daysIn(d.year, d.month)) ||
-		(d.hour > 23 && !endOfDay) || d.minute > 59 || d.second > 60 ||
-		d.offset <= -16*time.Hour || d.offset >= 16*time.Hour {
+	if d.year > lastYear || !d.exists() {
 		return 0, dateTimeOverflow(t, text)
 	}
 	utc := time.Date(d.year, time.Month(d.month), d.day, d.hour, d.minute, d.second, 0, time.UTC)
@@ -215,6 +209,16 @@ func (d *dateTime) instant(t *dataType, text string) (instant, error) {
 		return 0, dateTimeOverflow(t, text)
 	}
 	return i, nil
+}
+
+// exists is whether the calendar and the clock have the date-time. 24:00:00 is
+// midnight of the next day, a leap second the next minute: Postgres accepts
+// both.
+func (d *dateTime) exists() bool {
+	endOfDay := d.hour == 24 && d.minute == 0 && d.second == 0
+	return d.year > 0 && d.month >= 1 && d.month <= 12 && d.day >= 1 && (d.day <= 28 || d.day <= daysIn(d.year, d.month)) &&
+		(d.hour <= 23 || endOfDay) && d.minute <= 59 && d.second <= 60 &&
+		d.offset > -16*time.Hour && d.offset < 16*time.Hour
 }
 
 func daysIn(year, month int) int {
@@ -341,6 +345,9 @@ func appendDate(dst []byte, t *dataType, text string) ([]byte, error) {
 	d, ok := parseDateTime(date)
 	if !ok || (isBC && d.date != date) {
 		return dst, badDateTime(t, text)
+	}
+	if !isBC && !d.exists() {
+		return dst, dateTimeOverflow(t, text)
 	}
 	dst = append(dst, d.date...)
 	if isBC {

@@ -4,86 +4,91 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"pgregory.net/rapid"
 
 	"ferry/internal/postgres/postgrestest"
 )
 
-// FuzzAppendValue gives any JSON value to a column of any kind of type: the
-// conversion never panics, and what it makes is stored or refused by Postgres,
-// which is never a broken connection.
+// fuzzedTypes are columns of every row of docs/types.md.
+var fuzzedTypes = []string{
+	"bool", "int2", "int4", "int8", "oid", "numeric", "numeric(5,2)", "money", "float4", "float8",
+	"text", "varchar(5)", "char(5)", "name", `"char"`, "public.citext", "uuid",
+	"timestamptz", "timestamptz(3)", "timestamp", "date", "time", "timetz", "interval", "json", "jsonb", "bytea",
+	"public.mood", "public.rating", "public.short", "public.numbers", "public.point3", "public.nested",
+	"bit(3)", "varbit", "inet", "cidr", "macaddr", "tsvector", "xml", "point", "box", "pg_lsn", "public.hstore", "public.ltree",
+	"bool[]", "int4[]", "int8[]", "numeric[]", "float8[]", "text[]", "varchar(5)[]", "uuid[]", "timestamptz[]", "timestamp[]", "date[]",
+	"time[]", "json[]", "jsonb[]", "bytea[]", "box[]", "public.mood[]", "public.short[]", "public.numbers[]", "public.point3[]",
+	"int4range", "int8range", "numrange", "tstzrange", "tsrange", "daterange", "public.moodrange", "int4range[]", "tstzrange[]",
+	"int4multirange", "datemultirange", "int4multirange[]", "public.stay",
+}
+
+const fuzzedTypesSQL = `
+CREATE EXTENSION citext SCHEMA public;
+CREATE EXTENSION hstore SCHEMA public;
+CREATE EXTENSION ltree SCHEMA public;
+SET search_path = pg_catalog;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
+SET statement_timeout = '5s';
+SET lc_messages = 'C';
+CREATE TYPE public.mood AS ENUM ('sad', 'ok', 'happy, "very"');
+CREATE TYPE public.moodrange AS RANGE (subtype = public.mood);
+CREATE DOMAIN public.rating AS float8 CHECK (value BETWEEN 0 AND 5);
+CREATE DOMAIN public.short AS varchar(3);
+CREATE DOMAIN public.numbers AS int[];
+CREATE TYPE public.point3 AS (x int, "Y y" numeric, label text);
+CREATE TYPE public.nested AS (a boolean, b public.point3, list public.point3[], at timestamptz, doc json, tags text[], bytes bytea);
+CREATE TYPE public.stay AS (during tstzrange, days daterange, note varchar(4));`
+
+// FuzzAppendValue gives any JSON value to a column of any kind of type.
 func FuzzAppendValue(f *testing.F) {
-	for _, value := range []string{
-		`null`, `1`, `1.0`, `"1e3"`, `-0`, `1e999999999`, `true`, `"é\u0000"`, `"\ud800"`, `"2023-03-06T15:47:00.12+02:00"`,
-		`"2024-02-29T24:00:00Z"`, `"2023-02-29 00:00"`, `"2016-12-31T23:59:60.9999995Z"`, `"294276-12-31 23:59:59.9999999"`, `"0001-01-01T00:00:00+01:00"`,
-		`-62135596800.0000001`, `"{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"`, `"a0eebc999c0b4ef8bb6d6bb9bd380a1"`, `9223372036854775807`, `-9223372036854775808`, `"+7"`, `"1000000000000000000"`,
+	for i, value := range []string{
+		`1`, `1.0`, `"1e3"`, `-0`, `1e999999999`, `true`, `"é\u0000"`, `"\ud800"`, `"2023-03-06T15:47:00.12+02:00"`,
 		`"9999-12-31"`, `"0000-01-01"`, `1678110420000`, `-99999999999999999999`, `"-infinity"`, `"0044-03-15 BC"`,
 		`[1,null,"x"]`, `"[NaN,-Infinity]"`, `"{a,b}"`, `"[0:1]={7,8}"`, `[[[[[[[1]]]]]]]`, `[{"lower":1,"upper":2}]`,
 		`{"x":1,"ok":0,"at":["epoch"]}`, `"(1,,)"`, `{"lower":"1","upper":null,"lower_exclusive":1}`, `"[1,5)"`, `"\"empty\""`,
-		`"AP8="`, `"\\x00"`, `{"type":"Point","coordinates":[1,2]}`, `"\u2028\"\\"`,
+		`"AP8="`, `"\\x00"`, `{"type":"Point","coordinates":[1,2]}`, `"\u2028\"\\"`, `"-+5"`, `"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"`,
 	} {
-		for kind := range 24 {
+		for kind := i % 8; kind < len(fuzzedTypes); kind += 8 { // fuzzing finds the others
 			f.Add(uint8(kind), value) //nolint:gosec // small
 		}
 	}
-	types, conn := fuzzTypes(f)
+	h := newHeld(f)
 	f.Fuzz(func(t *testing.T, kind uint8, value string) {
 		v := json.RawMessage(value)
 		if !json.Valid(v) || len(v) > 1<<16 {
 			return
 		}
-		if compact, err := compacted(v); err != nil || isNull(compact) {
-			return
-		} else {
-			v = compact
-		}
-		typ := types[int(kind)%len(types)]
-		text, err := appendValue([]byte("before"), typ, v)
-		if err != nil {
-			if _, ok := errors.AsType[*conversionError](err); !ok {
-				t.Fatalf("%s as %s: %v", v, typ.name, err)
-			}
-			return
-		}
-		if string(text[:6]) != "before" {
-			t.Fatalf("%s as %s overwrote what was there", v, typ.name)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		result := conn.PgConn().ExecParams(ctx, "SELECT $1::text::"+typ.cast, [][]byte{text[6:]}, []uint32{textOID}, nil, nil).Read()
-		if _, ok := errors.AsType[*pgconn.PgError](result.Err); result.Err != nil && !ok {
-			t.Fatalf("%s as %s became %q: %v", v, typ.name, text[6:], result.Err)
-		}
-		if typ.wire() != &textWire {
-			sameOnTheWire(ctx, t, conn, typ, v, text[6:])
+		if compact, err := compacted(v); err == nil && !isNull(compact) {
+			h.check(t, h.columns[int(kind)%len(h.columns)], compact)
 		}
 	})
 }
 
-// sameOnTheWire holds that a value which travels in its type's binary format is
-// what its text is.
-func sameOnTheWire(ctx context.Context, t *testing.T, conn *pgx.Conn, typ *dataType, v json.RawMessage, text []byte) {
-	t.Helper()
-	array := newArray(typ.wire())
-	mark := array.begin()
-	var err error
-	if array.buf, err = appendColumnValue(array.buf, array.wire, &column{typ: typ}, v); err != nil {
-		t.Fatalf("%s as %s has a text form, %q, and no other: %v", v, typ.name, text, err)
-	}
-	array.end(mark)
-	p := array.param()
-	sql := "SELECT ($1::text::" + typ.cast + ")::text, ($2::" + array.wire.name + ")[1]::text"
-	result := conn.PgConn().ExecParams(ctx, sql, [][]byte{text, p.value}, []uint32{textOID, p.oid}, []int16{0, p.format}, nil).Read()
-	if result.Err != nil {
-		t.Fatalf("%s as %s, or as %q: %v", v, typ.name, text, result.Err)
-	}
-	if row := result.Rows[0]; string(row[0]) != string(row[1]) {
-		t.Errorf("%s as %s is %s on the wire, and %s as text", v, typ.name, row[1], row[0])
-	}
+// FuzzGeneratedValue gives each type values of its own, in every spelling that
+// clients have for them: what FuzzAppendValue seldom hits upon.
+func FuzzGeneratedValue(f *testing.F) {
+	h := newHeld(f)
+	f.Fuzz(rapid.MakeFuzz(h.checkGenerated))
+}
+
+// TestGeneratedValuesAreStoredAsPostgresReadsThem is a little of
+// FuzzGeneratedValue, so that it always runs.
+func TestGeneratedValuesAreStoredAsPostgresReadsThem(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, newHeld(t).checkGenerated)
+}
+
+func (h *held) checkGenerated(t *rapid.T) {
+	c := rapid.SampledFrom(h.columns).Draw(t, "type")
+	h.check(t, c, json.RawMessage(drawTop(t, c.typ)))
 }
 
 // compacted is v as a body's decoder hands it over: without white space around.
@@ -93,53 +98,179 @@ func compacted(v json.RawMessage) (json.RawMessage, error) {
 	return inner, err
 }
 
-// fuzzTypes reads types of every class from a real catalog.
-func fuzzTypes(f *testing.F) ([]*dataType, *pgx.Conn) {
-	f.Helper()
-	db := postgrestest.New(f)
-	conn, err := pgx.Connect(f.Context(), db.URLAs("postgres", ""))
+// held are tables with one column each, that hold what is converted.
+type held struct {
+	conn    *pgx.Conn
+	columns []*heldColumn
+}
+
+type heldColumn struct {
+	sql   string // the column's type
+	table string
+	typ   *dataType
+}
+
+// String is what rapid shows.
+func (c *heldColumn) String() string { return c.sql }
+
+func newHeld(t testing.TB) *held {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), postgrestest.New(t).URLAs("postgres", ""))
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
-	f.Cleanup(func() { _ = conn.Close(context.Background()) })
-	const makeSQL = `
-SET statement_timeout = '5s';
-SET search_path = pg_catalog;
-CREATE TYPE public.part AS (x int, ok boolean, at timestamptz[], doc jsonb, bytes bytea, r int4range[]);
-CREATE DOMAIN public.numbers AS int[];
-CREATE TABLE public.every (
-    a bool, b int2, c int8, d oid, e numeric, f float8, g text, h uuid, i timestamptz, j timestamp, k date, l timetz,
-    m jsonb, n json, o bytea, p text[], q jsonb[], r box[], s public.part, t public.part[], u tstzrange, v nummultirange,
-    w nummultirange[], x public.numbers[], y bytea[], z interval)`
-	if _, err := conn.Exec(f.Context(), makeSQL); err != nil {
-		f.Fatal(err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	h := &held{conn: conn}
+	makeSQL := fuzzedTypesSQL
+	for i, name := range fuzzedTypes {
+		h.columns = append(h.columns, &heldColumn{sql: name, table: fmt.Sprintf("public.held_%d", i)})
+		makeSQL += fmt.Sprintf(";CREATE UNLOGGED TABLE public.held_%d (v %s)", i, name)
 	}
-	tx, err := conn.Begin(f.Context())
+	if _, err := conn.Exec(t.Context(), makeSQL); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.readTypes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// readTypes reads the columns' types as the catalog's loader does.
+func (h *held) readTypes(ctx context.Context) error {
+	tx, err := h.conn.Begin(ctx)
 	if err != nil {
-		f.Fatal(err)
+		return err
 	}
+	defer tx.Rollback(ctx) //nolint:errcheck // it only reads
 	used := map[*column]uint32{}
-	rows, err := tx.Query(f.Context(), `SELECT atttypid FROM pg_attribute WHERE attrelid = 'public.every'::regclass AND attnum > 0 ORDER BY attnum`)
+	oids, modifiers := make([]uint32, len(h.columns)), make([]int32, len(h.columns))
+	for i, c := range h.columns {
+		err := tx.QueryRow(ctx, `SELECT atttypid, atttypmod FROM pg_attribute WHERE attrelid = $1::regclass AND attname = 'v'`, c.table).
+			Scan(&oids[i], &modifiers[i])
+		if err != nil {
+			return err
+		}
+		used[&column{}] = oids[i]
+	}
+	byOID, err := readTypes(ctx, tx, used)
+	for i, c := range h.columns {
+		c.typ = byOID[oids[i]].withModifier(modifiers[i])
+	}
+	return err
+}
+
+// reporter is a test, or a try of rapid's.
+type reporter interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// check converts v for a column and stores it as an upload does. The conversion
+// never panics, and what it makes is stored or refused by Postgres, which is
+// never a broken connection. What is stored is what Postgres itself makes of the
+// value, where it reads it, and stays the same when it is sent back.
+func (h *held) check(t reporter, c *heldColumn, v json.RawMessage) {
+	t.Helper()
+	stored, err := h.store(t, c, v)
+	h.checkReference(t, c, v, stored, err)
 	if err != nil {
-		f.Fatal(err)
+		return
 	}
-	oids, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
+	for _, spelling := range c.spellings(stored) {
+		again, err := h.store(t, c, json.RawMessage(spelling))
+		if isNotSynced(err) {
+			continue
+		}
+		if err != nil || again.text != stored.text {
+			t.Fatalf("%s as %s is stored as %s; sent back as %s it becomes %s, %v", v, c.sql, stored.text, spelling, again.text, err)
+		}
+	}
+}
+
+// kept is a stored value: as text, and as Postgres makes JSON of it.
+type kept struct{ text, json string }
+
+// store stores a value as uploads do. It returns the refusal of the conversion
+// or of Postgres as an error.
+func (h *held) store(t reporter, c *heldColumn, v json.RawMessage) (kept, error) {
+	t.Helper()
+	text, err := appendValue([]byte("before"), c.typ, v)
+	array := newArray(c.typ.wire())
+	mark := array.begin()
+	var wireErr error
+	array.buf, wireErr = appendColumnValue(array.buf, array.wire, &column{typ: c.typ}, v)
+	if (err == nil) != (wireErr == nil) {
+		t.Fatalf("%s as %s: %v as text, %v on the wire", v, c.sql, err, wireErr)
+	}
 	if err != nil {
-		f.Fatal(err)
+		if _, ok := errors.AsType[*conversionError](err); !ok {
+			t.Fatalf("%s as %s: %v", v, c.sql, err)
+		}
+		return kept{}, err
 	}
-	for _, oid := range oids {
-		used[&column{}] = oid
+	if string(text[:6]) != "before" {
+		t.Fatalf("%s as %s overwrote what was there", v, c.sql)
 	}
-	byOID, err := readTypes(f.Context(), tx, used)
+	array.end(mark)
+	stored, err := h.insert(t, c, "SELECT "+array.wire.cast("d.a", c.typ)+" FROM unnest($1::"+array.wire.name+") AS d(a)", array.param())
+	if array.wire != &textWire {
+		asText, textErr := h.insert(t, c, "SELECT $1::text::"+c.typ.cast, textParam(string(text[6:])))
+		if asText != stored || (textErr == nil) != (err == nil) {
+			t.Fatalf("%s as %s is %q, %v on the wire, and %q, %v as text", v, c.sql, stored.text, err, asText.text, textErr)
+		}
+	}
+	return stored, err
+}
+
+// insert stores what a query of one parameter makes.
+func (h *held) insert(t reporter, c *heldColumn, query string, p param) (kept, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	sql := "INSERT INTO " + c.table + " " + query + " RETURNING v::text, to_json(v)::text"
+	result := h.conn.PgConn().ExecParams(ctx, sql, [][]byte{p.value}, []uint32{p.oid}, []int16{p.format}, nil).Read()
+	if _, ok := errors.AsType[*pgconn.PgError](result.Err); result.Err != nil && !ok {
+		t.Fatalf("%s of %q: %v", sql, p.value, result.Err)
+	}
+	if result.Err != nil {
+		return kept{}, result.Err
+	}
+	return kept{string(result.Rows[0][0]), string(result.Rows[0][1])}, nil
+}
+
+// isNotSynced is whether a value would erase bytes: docs/types.md refuses it.
+func isNotSynced(err error) bool {
+	refused, ok := errors.AsType[*conversionError](err)
+	return ok && refused.code == "null_value_not_allowed"
+}
+
+// spellings are how a stored value may come back: as Postgres writes it, and in
+// JSON where Postgres' JSON says all of it.
+func (c *heldColumn) spellings(stored kept) []string {
+	beforeChrist := strings.Contains(stored.text, " BC")
+	var all []string
+	if !beforeChrist || c.typ.class != classTimestamp && c.typ.class != classTimestampTZ {
+		all = append(all, quotedJSON(stored.text))
+	}
+	switch c.typ.class {
+	case classOther, classJSON, classText: // not what the service syncs, or the same
+		return all
+	}
+	switch {
+	case beforeChrist, strings.Contains(stored.text, "]={"): // array bounds that do not begin at 1
+	case c.typ.parts.has(classJSON) && strings.Contains(stored.json, "null"): // JSON's null, or SQL's
+	case stored.json[0] == '[', stored.json[0] == '{':
+		all = append(all, stored.json, quotedJSON(stored.json))
+	default:
+		all = append(all, stored.json)
+	}
+	return all
+}
+
+func quotedJSON(text string) string {
+	b, err := json.Marshal(text)
 	if err != nil {
-		f.Fatal(err)
+		panic(err)
 	}
-	if err := tx.Commit(f.Context()); err != nil {
-		f.Fatal(err)
-	}
-	types := make([]*dataType, len(oids))
-	for i, oid := range oids {
-		types[i] = byOID[oid]
-	}
-	return types, conn
+	return string(b)
 }

@@ -36,11 +36,14 @@ func (u uuid) append(dst []byte) []byte {
 
 func (u uuid) String() string { return string(u.append(nil)) }
 
-// parseUUID reads 32 hexadecimal digits in either case; hyphens do not count.
+// parseUUID reads 32 hexadecimal digits in either case. Between groups of four
+// there may be a hyphen.
+//
+// Source: PostgreSQL documentation, "UUID Type".
 func parseUUID[T string | []byte](text T) (u uuid, err error) {
 	n := 0
 	for i := range len(text) {
-		if text[i] == '-' {
+		if betweenGroups := n > 0 && n < 2*len(u) && n%4 == 0; betweenGroups && text[i] == '-' && text[i-1] != '-' {
 			continue
 		}
 		digit := hexDigit(text[i])
