@@ -30,7 +30,7 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = 'public' AND tablename = 'lists' AND policyname = 'owned lists') THEN
         CREATE POLICY "owned lists" ON public.lists FOR ALL TO authenticated
-        USING (owner_id = nullif(current_setting('app.user_id', true), '')::uuid);
+        USING (owner_id = (SELECT nullif(current_setting('app.user_id', true), '')::uuid));
     END IF;
     IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = 'public' AND tablename = 'todos' AND policyname = 'todos in owned lists') THEN
         CREATE POLICY "todos in owned lists" ON public.todos FOR ALL TO authenticated

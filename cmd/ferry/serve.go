@@ -51,6 +51,7 @@ func originsOf(cfg *config.Config) func(string) bool {
 
 // serve serves the API until ctx ends, and then finishes what it has begun.
 func serve(ctx context.Context, cfg *config.Config, o servingOptions) error {
+	defer collectSeldom()()
 	for _, warning := range cfg.Warnings {
 		o.log.Warn(warning)
 	}

@@ -1,12 +1,16 @@
 package httpapi
 
 import (
+	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"ferry/internal/fault"
 	"ferry/internal/identity"
 )
 
@@ -38,6 +42,35 @@ func TestTokensAreLimitedForEachUser(t *testing.T) {
 	}
 	if got := a.upload(t, puts(1)); got.status != http.StatusOK {
 		t.Errorf("an upload: %d %s", got.status, got.body)
+	}
+}
+
+// unreadBody fails the test if anything of it is read.
+type unreadBody struct{ t *testing.T }
+
+func (b unreadBody) Read([]byte) (int, error) {
+	b.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+func (unreadBody) Close() error { return nil }
+
+// Under more load than the database takes, refusing must cost next to nothing.
+func TestFullQueueRefusesUploadsBeforeTheirBodies(t *testing.T) {
+	t.Parallel()
+	full := fault.Retry(errors.New("full"), 2*time.Second, "too many uploads wait for the database; it is safe to try again")
+	a := setup(t, func(a *api) { a.options.Room = func(string) error { return full } })
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/upload", nil)
+	r.Body, r.ContentLength = unreadBody{t}, 1000
+	bearer(a.session(t, time.Hour))(r)
+	w := httptest.NewRecorder()
+	a.Config.Handler.ServeHTTP(w, r)
+	want := problem(503, "unavailable", full.Detail)
+	if diff := cmp.Diff(want, decoded(t, w.Body.String())); diff != "" || w.Header().Get("Retry-After") != "2" {
+		t.Errorf("Retry-After %q, body (-want +got):\n%s", w.Header().Get("Retry-After"), diff)
+	}
+	if got := a.do(t, "GET", "/token", nil); got.status != http.StatusOK {
+		t.Errorf("a token meanwhile: %d %s", got.status, got.body)
 	}
 }
 

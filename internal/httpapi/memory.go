@@ -12,8 +12,8 @@ const (
 	smallestBuffer = 4 << 10
 	// smallBody is how large a body is that always finds room: bodies that are
 	// larger leave some of the memory to others. It is also how many bytes are
-	// reserved because a Content-Length announces them; beyond that a client
-	// has to send them first.
+	// reserved because a Content-Length announces them; for more a client has to
+	// send these first.
 	smallBody = 64 << 10
 	// sharePerUser is which part of the memory one user may fill, and
 	// shareOfSmall which is kept for small bodies.
@@ -106,7 +106,8 @@ func (b *boundedBuffer) fillFrom(sent io.Reader, encoding string, contentLength 
 			return err
 		}
 		if len(b.bytes) == cap(b.bytes) {
-			if err := b.grow(2 * int64(cap(b.bytes))); err != nil {
+			announced := min(contentLength+1, largestSpare)
+			if err := b.grow(max(2*int64(cap(b.bytes)), announced)); err != nil {
 				return err
 			}
 		}
@@ -115,7 +116,7 @@ func (b *boundedBuffer) fillFrom(sent io.Reader, encoding string, contentLength 
 
 // grow makes room for size bytes, or for as many as a body may have.
 func (b *boundedBuffer) grow(size int64) error {
-	size = min(size, b.limit+1)
+	size = min(spareSize(size), b.limit+1)
 	if !b.memory.reserve(b.user, size-b.reserved, size) {
 		return errMemoryFull
 	}
@@ -126,9 +127,9 @@ func (b *boundedBuffer) grow(size int64) error {
 	return nil
 }
 
-// The sizes of the buffers that are kept for later bodies: powers of two, which
-// is how bodies grow. Most uploads are within them, and clearing a new buffer for
-// each would keep the collector busy.
+// The sizes of the buffers that are kept for later bodies: powers of two. Most
+// uploads are within them, and clearing a new buffer for each would keep the
+// collector busy.
 const (
 	smallestSpare = smallBody
 	largestSpare  = 1 << 20
@@ -138,6 +139,14 @@ var spares [bits.UintSize]sync.Pool // by the length of the size in bits
 
 func isSpare(size int) bool {
 	return smallestSpare <= size && size <= largestSpare && size&(size-1) == 0
+}
+
+// spareSize is the size of a buffer for so many bytes.
+func spareSize(size int64) int64 {
+	if size <= smallestSpare || size > largestSpare {
+		return size
+	}
+	return 1 << bits.Len64(uint64(size-1)) //nolint:gosec // positive
 }
 
 // newBuffer returns an empty buffer of a capacity.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -53,7 +54,7 @@ CREATE TABLE bench_c (LIKE bench_a INCLUDING ALL);`
 
 const policies = `
 ALTER TABLE %[1]s ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON %[1]s TO authenticated USING (owner_id = nullif(current_setting('app.user_id', true), '')::uuid);
+CREATE POLICY own ON %[1]s TO authenticated USING (owner_id = (SELECT nullif(current_setting('app.user_id', true), '')::uuid));
 GRANT SELECT, INSERT, UPDATE, DELETE ON %[1]s TO authenticated;`
 
 func start(ctx context.Context, ferry string) (b *bench, err error) {
@@ -118,7 +119,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		"FERRY_TOKEN_KID=bench",
 		"FERRY_TOKEN_SECRET=" + base64.RawURLEncoding.EncodeToString(token),
 		"FERRY_SESSION_SECRET=" + base64.RawURLEncoding.EncodeToString(b.sessionKey),
-		"PATH=" + os.Getenv("PATH"), "GOGC=" + os.Getenv("GOGC"), "GOMEMLIMIT=" + os.Getenv("GOMEMLIMIT"),
+		"PATH=" + os.Getenv("PATH"),
 	}
 	migrate := exec.CommandContext(ctx, b.ferry, "migrate", "up", "--grant-to", "bench_login")
 	migrate.Env = b.environ
@@ -133,7 +134,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.session, err = identity.SignSession(b.sessionKey, userID, "", "", time.Now(), time.Hour); err != nil {
 		return err
 	}
-	b.client = &http.Client{Transport: &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512}}
+	b.client = &http.Client{Transport: &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512, WriteBufferSize: 64 << 10}}
 	_, err = b.serve(ctx)
 	return err
 }
@@ -216,7 +217,7 @@ func (b *bench) memoryMiB(field string) (float64, error) {
 
 // send posts a body and insists on a 200.
 func (b *bench) send(ctx context.Context, path string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+path, strings.NewReader(string(body)))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

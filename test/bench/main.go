@@ -1,7 +1,8 @@
 // Command bench measures ferry over HTTP against bare Postgres, on a private
 // cluster and with every guarantee switched on. Each figure is a ratio whose
 // two sides alternate within one run. `make bench` runs it; it prints a table
-// and writes bench/results.json.
+// and writes bench/results.json, and how time grows with the rows of an upload
+// and with the connections to bench/growth.json and growth.svg.
 package main
 
 import (
@@ -69,7 +70,17 @@ func run(ctx context.Context, ferry, out string, pairs int, phase time.Duration,
 		figures = append(figures, some...)
 		printFigures(some)
 	}
-	return write(out, figures)
+	curves, err := b.growth(ctx)
+	if err != nil {
+		return err
+	}
+	if err := write(out, "results.json", figures); err != nil {
+		return err
+	}
+	if err := write(out, "growth.json", curves); err != nil {
+		return err
+	}
+	return writePlot(filepath.Join(out, "growth.svg"), curves)
 }
 
 func printFigures(figures []figure) {
@@ -84,15 +95,15 @@ func printFigures(figures []figure) {
 	_ = w.Flush()
 }
 
-func write(folder string, figures []figure) error {
+func write(folder, name string, value any) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // results are no secret
 		return err
 	}
-	content, err := json.MarshalIndent(figures, "", "  ")
+	content, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(folder, "results.json"), append(content, '\n'), 0o644) //nolint:gosec // see above
+	return os.WriteFile(filepath.Join(folder, name), append(content, '\n'), 0o644) //nolint:gosec // see above
 }
 
 // side is one of the two things that a ratio compares: work for so long, on so

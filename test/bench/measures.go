@@ -81,7 +81,7 @@ func (r *rows) data(i int) string {
 	return fmt.Sprintf(`{"owner_id":"%s","description":"%s","completed":0,"amount":%s,"at":"2026-01-02T03:04:05.678Z"}`, r.owner[i], r.description[i], r.amount[i])
 }
 
-func (b *bench) puts1000(client string, r *rows, table string) []byte {
+func (b *bench) putsOf(client string, r *rows, table string) []byte {
 	entries := make([]string, len(r.id))
 	for i := range r.id {
 		entries[i] = b.entry("PUT", table, r.id[i], r.data(i))
@@ -137,7 +137,7 @@ func (b *bench) ferryPuts(connections, size int) side {
 		run := uuid()
 		ahead := max(4, int(60_000*phase.Seconds())/size/connections)
 		f := newFeed(connections, min(ahead, 4000), func(c int) []byte {
-			return b.puts1000(fmt.Sprintf("%s-%d", run, c), newRows(size), "bench_a")
+			return b.putsOf(fmt.Sprintf("%s-%d", run, c), newRows(size), "bench_a")
 		})
 		return load(ctx, connections, phase, func(ctx context.Context, c int) (int, error) {
 			return size, b.send(ctx, "/upload", f.next(c))
@@ -211,7 +211,7 @@ func (b *bench) mixed(ctx context.Context) ([]figure, error) {
 		known[table] = r.id
 		for i := 0; i < len(r.id); i += 1000 {
 			part := &rows{id: r.id[i : i+1000], owner: r.owner[i : i+1000], description: r.description[i : i+1000], amount: r.amount[i : i+1000]}
-			if err := b.send(ctx, "/upload", b.puts1000("seed-"+table, part, table)); err != nil {
+			if err := b.send(ctx, "/upload", b.putsOf("seed-"+table, part, table)); err != nil {
 				return nil, err
 			}
 		}
