@@ -37,6 +37,11 @@ func rules() []rule {
 			because:  "every package hands its errors on as faults, so fault can depend on none of them",
 		},
 		{
+			packages: []string{"ferry/internal/doctor"},
+			never:    []string{"ferry/...", thirdParty},
+			because:  "checks are where what they look at is, so what a check and a finding are can depend on none of it",
+		},
+		{
 			packages: domain,
 			never:    []string{"net/http"},
 			because:  "what a token, an upload or a caller is does not depend on how a request travels",
