@@ -87,13 +87,13 @@ func addSupabaseHelpers(ctx context.Context, a *app, m *postgres.Migrator) error
 
 // warnOfPublications shows what keeps schema ferry from being replicated.
 func warnOfPublications(ctx context.Context, a *app, m *postgres.Migrator) error {
-	publications, err := m.AllTablesPublications(ctx)
+	publications, err := m.PublicationsOfFerry(ctx)
 	if err != nil {
 		return err
 	}
 	for _, p := range publications {
-		fmt.Fprintf(a.stdout, "\npublication %s is FOR ALL TABLES: it carries schema ferry, too, which no device\n"+
-			"needs. To leave that out, name the tables that devices sync, for example:\n\n%s\n", p.Name, p.SQL)
+		fmt.Fprintf(a.stdout, "\npublication %s carries schema ferry, too, which no device needs. To leave that\n"+
+			"out, keep the tables that devices sync, for example:\n\n%s\n", p.Name, p.SQL)
 	}
 	return nil
 }
@@ -164,6 +164,6 @@ func openMigrator(ctx context.Context, a *app) (*postgres.Migrator, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.UploadRole, m.Schemas = cfg.Upload.Role, cfg.Upload.Schemas
+	m.UploadRole, m.Schemas, m.WriteCheckpoints = cfg.Upload.Role, cfg.Upload.Schemas, cfg.Upload.WriteCheckpoints
 	return m, nil
 }

@@ -169,8 +169,8 @@ COMMIT;
 `
 	want := eachMigration(t, "applied ") + `schema ferry is up to date
 
-publication powersync is FOR ALL TABLES: it carries schema ferry, too, which no device
-needs. To leave that out, name the tables that devices sync, for example:
+publication powersync carries schema ferry, too, which no device needs. To leave that
+out, keep the tables that devices sync, for example:
 
 ` + sql + "\n"
 	if diff := cmp.Diff(want, out); diff != "" {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,9 +25,17 @@ type table struct {
 	schema string
 	name   string
 	sql    string // quoted and qualified
+	kind   string // pg_class.relkind
 	rls    bool
+	// granted is whether the upload role may write something in it.
+	granted bool
+	// rules is whether it has rules (CREATE RULE), but for a view's own.
+	rules bool
 	// refusal says why this table takes no uploads; empty if it does.
 	refusal string
+	// configured is whether ferry.tables has a row for the client table, and
+	// misconfigured whether that is the refusal.
+	configured, misconfigured bool
 
 	columns map[string]*column // by the client's name
 	id      *column            // nil where there is no id column
@@ -101,6 +110,7 @@ type column struct {
 	generated      bool // GENERATED ALWAYS AS (…): never written
 	identityAlways bool // GENERATED ALWAYS AS IDENTITY
 	hexBytea       bool // bytea comes as bare hex
+	encodingSet    bool // ferry.tables says how bytea comes
 	canSelect      bool
 	canUpdate      bool
 	// sameBytes is whether equal texts have equal bytes, as they have not under
@@ -113,6 +123,8 @@ type catalogOptions struct {
 	role    string
 	schemas []string // in order: the first that has a name wins
 	tables  []string // FERRY_UPLOAD_TABLES
+	// withoutSettings leaves ferry.tables out, which may not be there yet.
+	withoutSettings bool
 }
 
 // tablesSQL lists the tables of the upload schemas with the caller's rights on
@@ -138,7 +150,7 @@ WITH RECURSIVE family (root, oid) AS (
     JOIN pg_trigger g ON g.tgrelid = family.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
     GROUP BY family.root
 )
-SELECT c.oid, c.xmin::text, n.nspname, c.relname, c.relrowsecurity,
+SELECT c.oid, c.xmin::text, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
        has_schema_privilege($2, n.oid, 'USAGE')
            AND (has_any_column_privilege($2, c.oid, 'INSERT, UPDATE') OR has_table_privilege($2, c.oid, 'DELETE')),
        EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1'),
@@ -187,20 +199,14 @@ WHERE i.indisvalid AND i.indpred IS NULL`
 // loadCatalog reads everything in one transaction and one snapshot.
 func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now time.Time) (*catalog, error) {
 	var c *catalog
-	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
-		func(tx pgx.Tx) error {
-			// Only what stands in pg_catalog is trusted in the queries below, and
-			// compiling them takes ten times as long as running them.
-			if _, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog', true), set_config('jit', 'off', true)`); err != nil {
-				return err
-			}
-			if encoding := tx.Conn().PgConn().ParameterStatus("server_encoding"); encoding != "UTF8" {
-				return fmt.Errorf("the database's encoding is %s, and ferry needs UTF8", encoding)
-			}
-			var err error
-			c, err = readCatalog(ctx, tx, o)
-			return err
-		})
+	err := reading(ctx, pool, func(tx pgx.Tx) error {
+		if encoding := tx.Conn().PgConn().ParameterStatus("server_encoding"); encoding != requiredEncoding {
+			return fmt.Errorf("the database's encoding is %s: %w", encoding, errEncoding)
+		}
+		var err error
+		c, err = readCatalog(ctx, tx, o)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
@@ -208,8 +214,31 @@ func loadCatalog(ctx context.Context, pool *pgxpool.Pool, o catalogOptions, now 
 	return c, nil
 }
 
+// requiredEncoding is the only encoding that can hold what clients send.
+const requiredEncoding = "UTF8"
+
+var errEncoding = errors.New("ferry needs " + requiredEncoding)
+
+// reading runs f in a transaction of one snapshot that changes nothing, in
+// which only what stands in pg_catalog is trusted. Compiling queries of the
+// catalog would take ten times as long as running them.
+func reading(ctx context.Context, pool *pgxpool.Pool, f func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
+		func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT set_config('search_path', 'pg_catalog', true), set_config('jit', 'off', true)`)
+			if err != nil {
+				return err
+			}
+			return f(tx)
+		})
+}
+
 func readCatalog(ctx context.Context, tx pgx.Tx, o catalogOptions) (*catalog, error) {
-	settings, err := readSettings(ctx, tx)
+	var settings []*tableSettings
+	var err error
+	if !o.withoutSettings {
+		settings, err = readSettings(ctx, tx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -254,12 +283,11 @@ func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*ta
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*table, error) {
 		t := &table{columns: map[string]*column{}}
 		var xmin string
-		var granted, rules bool
-		err := row.Scan(&t.oid, &xmin, &t.schema, &t.name, &t.rls, &granted, &rules, &t.inherited,
+		err := row.Scan(&t.oid, &xmin, &t.schema, &t.name, &t.kind, &t.rls, &t.granted, &t.rules, &t.inherited,
 			&t.insertTrigger, &t.updateTrigger, &t.deleteTrigger, &t.statementTriggers)
 		t.sql = pgx.Identifier{t.schema, t.name}.Sanitize()
 		t.versions = []relationVersion{{t.oid, xmin}}
-		t.refusal = whyNoUploads(t, o.tables, granted, rules)
+		t.refusal = whyNoUploads(t, o.tables)
 		return t, err
 	})
 }
@@ -267,21 +295,26 @@ func readTables(ctx context.Context, tx pgx.Tx, o catalogOptions, settings []*ta
 // whyNoUploads holds the rule of FERRY_UPLOAD_TABLES: granting a table is not
 // enough, because default privileges grant every new table. It takes row-level
 // security, or the operator's word.
-func whyNoUploads(t *table, named []string, granted, rules bool) string {
+func whyNoUploads(t *table, named []string) string {
 	switch {
-	case slices.Contains(named, "*"), slices.Contains(named, t.name), slices.Contains(named, t.schema+"."+t.name):
+	case t.isNamed(named):
 	case len(named) > 0:
 		return "the table is not among those that take uploads (FERRY_UPLOAD_TABLES)"
 	case !t.rls:
 		return "the table has no row-level security, and FERRY_UPLOAD_TABLES does not name it"
 	}
 	switch {
-	case !granted:
+	case !t.granted:
 		return "the upload role may not write to this table"
-	case rules: // a rewritten statement cannot tell which rows it touched
+	case t.rules: // a rewritten statement cannot tell which rows it touched
 		return "the table has rules (CREATE RULE); triggers can do what they do, and take uploads"
 	}
 	return ""
+}
+
+// isNamed is whether FERRY_UPLOAD_TABLES names a table.
+func (t *table) isNamed(named []string) bool {
+	return slices.Contains(named, "*") || slices.Contains(named, t.name) || slices.Contains(named, t.schema+"."+t.name)
 }
 
 func readColumns(ctx context.Context, tx pgx.Tx, o catalogOptions, tables map[uint32]*table, oids []uint32) error {

@@ -75,6 +75,29 @@ func (m *Migrator) tryGrant(ctx context.Context) error {
 	return nil
 }
 
+// serviceGrant is what ServiceRole may do with a table.
+type serviceGrant struct {
+	table      string
+	privileges []string
+}
+
+func serviceGrants() []serviceGrant {
+	return []serviceGrant{
+		{versionTable, []string{"SELECT"}},
+		{"ferry.progress", []string{"SELECT", "INSERT", "UPDATE"}},
+		{"ferry.history", []string{"SELECT", "INSERT", "DELETE"}},
+		{"ferry.rejections", []string{"SELECT", "INSERT", "UPDATE"}},
+		{"ferry.timeouts", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
+		{"ferry.tables", []string{"SELECT"}},
+		{"ferry.checkpoints", []string{"SELECT", "INSERT", "UPDATE"}},
+		{"ferry.accounts", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
+		{"ferry.sessions", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
+		{"ferry.attempts", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
+		{"ferry.denylist", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
+		{"ferry.denylist_version", []string{"SELECT"}},
+	}
+}
+
 // roleStatements leaves out the roles and memberships that are there: only who
 // has ADMIN OPTION on a role may grant it, even to a member, and an
 // administrator may have done so already.
@@ -96,16 +119,11 @@ func (m *Migrator) roleStatements(ctx context.Context, tx *sql.Tx) ([]string, er
 		`REVOKE ALL ON ALL TABLES IN SCHEMA ferry FROM `+others,
 		`REVOKE ALL ON ALL ROUTINES IN SCHEMA ferry FROM `+others,
 		`GRANT USAGE ON SCHEMA ferry TO `+ServiceRole,
-		`GRANT SELECT, INSERT, UPDATE ON ferry.progress, ferry.rejections TO `+ServiceRole,
-		`GRANT SELECT, INSERT, DELETE ON ferry.history TO `+ServiceRole,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.timeouts TO `+ServiceRole,
-		`GRANT SELECT ON ferry.tables TO `+ServiceRole,
-		`GRANT SELECT, INSERT, UPDATE ON ferry.checkpoints TO `+ServiceRole,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.accounts, ferry.sessions, ferry.attempts, ferry.denylist TO `+ServiceRole,
-		`GRANT SELECT ON ferry.denylist_version TO `+ServiceRole,
-		`GRANT SELECT ON `+versionTable+` TO `+ServiceRole,
 		`GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO `+ServiceRole,
 	)
+	for _, g := range serviceGrants() {
+		statements = append(statements, `GRANT `+strings.Join(g.privileges, ", ")+` ON `+g.table+` TO `+ServiceRole)
+	}
 	if m.GrantTo == "" {
 		return statements, nil
 	}

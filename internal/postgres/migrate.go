@@ -36,6 +36,8 @@ type Migrator struct {
 	GrantTo string
 	// Schemas are where the app's tables are.
 	Schemas []string
+	// WriteCheckpoints is whether the PowerSync Service reads those of ferry.
+	WriteCheckpoints bool
 }
 
 // NewMigrator connects to url as a role that may create schemas and roles.
@@ -178,29 +180,48 @@ func (m *Migrator) Status(ctx context.Context) ([]MigrationStatus, error) {
 // Publication is one that carries schema ferry to whoever replicates from it.
 type Publication struct {
 	Name string
-	// SQL makes it anew with the app's tables alone.
+	// SQL leaves schema ferry out of it, and the app's tables in it.
 	SQL string
 }
 
-// allTablesSQL lists the publications FOR ALL TABLES, each with the statements
-// that name the app's tables instead. Naming tables works from Postgres 14 on,
-// unlike TABLES IN SCHEMA. $1: the app's schemas.
-const allTablesSQL = `
+// carryingFerrySQL lists the publications that carry more of schema ferry than
+// is meant, each with the statements that leave it out. One FOR ALL TABLES is
+// made anew with the app's tables by name, which works from Postgres 14 on,
+// unlike TABLES IN SCHEMA. $1: the app's schemas, $2: whether
+// ferry.checkpoints is meant.
+const carryingFerrySQL = `
 WITH app (tables) AS (
     SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition)
+    WHERE (n.nspname = ANY ($1) OR n.nspname = 'ferry' AND c.relname = 'checkpoints' AND $2)
+      AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+), carried (pubname, tables, by_name) AS (
+    SELECT t.pubname, pg_catalog.string_agg(pg_catalog.format('%I.%I', t.schemaname, t.tablename), ', ' ORDER BY t.tablename),
+           pg_catalog.bool_and(EXISTS (
+               SELECT
+               FROM pg_catalog.pg_publication_rel r
+               JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+               WHERE p.pubname = t.pubname
+                 AND r.prrelid = pg_catalog.format('%I.%I', t.schemaname, t.tablename)::pg_catalog.regclass))
+    FROM pg_catalog.pg_publication_tables t
+    WHERE t.schemaname = 'ferry' AND NOT (t.tablename = 'checkpoints' AND $2)
+    GROUP BY t.pubname
+)
 SELECT p.pubname, pg_catalog.format(
-           E'BEGIN;\nDROP PUBLICATION %1$I;\nCREATE PUBLICATION %1$I%2$s;\nCOMMIT;\n',
-           p.pubname, ' FOR TABLE ' || app.tables)
-FROM pg_catalog.pg_publication p, app
-WHERE p.puballtables
+           CASE WHEN p.puballtables THEN E'BEGIN;\nDROP PUBLICATION %1$I;\nCREATE PUBLICATION %1$I%2$s;\nCOMMIT;\n'
+                WHEN carried.by_name THEN E'ALTER PUBLICATION %1$I DROP TABLE %3$s;\n'
+                ELSE E'ALTER PUBLICATION %1$I DROP TABLES IN SCHEMA ferry;\n' END,
+           p.pubname, ' FOR TABLE ' || app.tables, carried.tables)
+FROM app
+CROSS JOIN pg_catalog.pg_publication p
+JOIN carried ON carried.pubname = p.pubname
 ORDER BY p.pubname`
 
-// AllTablesPublications lists the publications FOR ALL TABLES.
-func (m *Migrator) AllTablesPublications(ctx context.Context) ([]Publication, error) {
-	rows, err := m.db.QueryContext(ctx, allTablesSQL, m.Schemas)
+// PublicationsOfFerry lists the publications that carry more of schema ferry
+// than is meant.
+func (m *Migrator) PublicationsOfFerry(ctx context.Context) ([]Publication, error) {
+	rows, err := m.db.QueryContext(ctx, carryingFerrySQL, m.Schemas, m.WriteCheckpoints)
 	if err != nil {
 		return nil, fmt.Errorf("list publications: %w", err)
 	}

@@ -143,15 +143,19 @@ func TestARoleThatMayNotMakeRolesIsToldWhatToRun(t *testing.T) {
 REVOKE ALL ON ALL TABLES IN SCHEMA ferry FROM PUBLIC, "$upload";
 REVOKE ALL ON ALL ROUTINES IN SCHEMA ferry FROM PUBLIC, "$upload";
 GRANT USAGE ON SCHEMA ferry TO ferry_service;
-GRANT SELECT, INSERT, UPDATE ON ferry.progress, ferry.rejections TO ferry_service;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO ferry_service;
+GRANT SELECT ON ferry.goose_db_version TO ferry_service;
+GRANT SELECT, INSERT, UPDATE ON ferry.progress TO ferry_service;
 GRANT SELECT, INSERT, DELETE ON ferry.history TO ferry_service;
+GRANT SELECT, INSERT, UPDATE ON ferry.rejections TO ferry_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.timeouts TO ferry_service;
 GRANT SELECT ON ferry.tables TO ferry_service;
 GRANT SELECT, INSERT, UPDATE ON ferry.checkpoints TO ferry_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.accounts, ferry.sessions, ferry.attempts, ferry.denylist TO ferry_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.accounts TO ferry_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.sessions TO ferry_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.attempts TO ferry_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.denylist TO ferry_service;
 GRANT SELECT ON ferry.denylist_version TO ferry_service;
-GRANT SELECT ON ferry.goose_db_version TO ferry_service;
-GRANT EXECUTE ON ALL ROUTINES IN SCHEMA ferry TO ferry_service;
 `
 	for name, test := range map[string]struct {
 		before string // is run as superuser
@@ -276,7 +280,7 @@ func TestPublicationsForAllTablesCanBeMadeAnewWithoutSchemaFerry(t *testing.T) {
 	b.migrator.Schemas = []string{"public", "App"}
 	list := func() []postgres.Publication {
 		t.Helper()
-		publications, err := b.migrator.AllTablesPublications(t.Context())
+		publications, err := b.migrator.PublicationsOfFerry(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +321,7 @@ func TestAPublicationWithoutTablesCanBeMadeAnew(t *testing.T) {
 	b := setupRights(t)
 	b.db.Exec(t, `DROP TABLE notes; CREATE PUBLICATION powersync FOR ALL TABLES`)
 	b.migrator.Schemas = []string{"public"}
-	got, err := b.migrator.AllTablesPublications(t.Context())
+	got, err := b.migrator.PublicationsOfFerry(t.Context())
 	if err != nil || len(got) != 1 {
 		t.Fatalf("publications %v, error %v", got, err)
 	}

@@ -129,11 +129,7 @@ LIMIT 20`
 // it: it works behind any pooler.
 func roleProblems(ctx context.Context, pool *pgxpool.Pool, role string) ([]string, error) {
 	var problems []string
-	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// Only what stands in pg_catalog is trusted in the query.
-		if _, err := tx.Exec(ctx, `SET LOCAL search_path = pg_catalog`); err != nil {
-			return err
-		}
+	err := reading(ctx, pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, roleProblemsSQL, pgx.QueryExecModeExec, role)
 		if err != nil {
 			return err
@@ -165,33 +161,69 @@ func (s *Store) checkRights(ctx context.Context) error {
 // errors are *fault.Error with code fault.Unavailable; an *UnsafeRoleError is
 // the cause where the operator must act first.
 func (s *Store) Ready(ctx context.Context) error {
-	var version int64
-	var encoding string
-	err := s.control.QueryRow(ctx,
-		`SELECT coalesce(max(version_id), 0), current_setting('server_encoding') FROM `+versionTable+` WHERE is_applied`,
-		pgx.QueryExecModeExec).Scan(&version, &encoding) // prepares nothing: it works behind any pooler
-	switch {
-	case hasSQLState(err, "42P01", "3F000"):
-		return notReady(err, "the database has no schema ferry; run: ferry migrate up")
-	case hasSQLState(err, "42501"):
-		return notReady(err, "ferry's role has no rights on schema ferry; run: ferry migrate up --grant-to ROLE")
-	case err != nil:
-		return notReady(err, "the database does not answer")
-	}
-	if encoding != "UTF8" {
-		return notReady(nil, fmt.Sprintf("the database's encoding is %s, which cannot hold every text that clients send; ferry needs UTF8", encoding))
-	}
-	latest, err := latestVersion()
+	schema, err := readSchemaState(ctx, s.control)
 	if err != nil {
 		return err
 	}
-	if version < latest {
-		return notReady(nil, fmt.Sprintf("schema ferry is at version %d, this ferry needs %d; run: ferry migrate up", version, latest))
+	if _, detail := schema.problem(); detail != "" {
+		return notReady(schema.err, detail)
 	}
 	if err := s.checkRights(ctx); err != nil {
 		return notReady(err, "the upload role cannot be used; ferry's log says why")
 	}
 	return nil
+}
+
+// schemaState is what ferry finds of itself in the database.
+type schemaState struct {
+	version, latest int64 // of schema ferry, and the newest that this ferry knows
+	encoding        string
+	err             error // of looking for these
+}
+
+// readSchemaState prepares nothing: it works behind any pooler.
+func readSchemaState(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+},
+) (s schemaState, err error) {
+	if s.latest, err = latestVersion(); err != nil {
+		return s, err
+	}
+	s.err = db.QueryRow(ctx,
+		`SELECT coalesce(max(version_id), 0), current_setting('server_encoding') FROM `+versionTable+` WHERE is_applied`,
+		pgx.QueryExecModeExec).Scan(&s.version, &s.encoding)
+	return s, nil
+}
+
+// The codes of doctor's checks of what keeps ferry from being ready.
+const (
+	codeUnreachable    = "database-unreachable"
+	codeEncoding       = "encoding"
+	codeSchemaMissing  = "schema-missing"
+	codeSchemaOutdated = "schema-outdated"
+	codeServiceRights  = "service-rights"
+)
+
+// problem says why ferry cannot serve, and what to run, with the code that
+// doctor has for it. Both are empty where it can.
+func (s schemaState) problem() (code, detail string) {
+	switch {
+	case hasSQLState(s.err, "42P01", "3F000"):
+		return codeSchemaMissing, "the database has no schema ferry; run: ferry migrate up"
+	case hasSQLState(s.err, "42501"):
+		return codeServiceRights, "ferry's role has no rights on schema ferry; run: ferry migrate up --grant-to ROLE"
+	case s.err != nil:
+		return codeUnreachable, "the database does not answer"
+	case s.encoding != requiredEncoding:
+		return codeEncoding, unfitEncoding(s.encoding)
+	case s.version < s.latest:
+		return codeSchemaOutdated, fmt.Sprintf("schema ferry is at version %d, this ferry needs %d; run: ferry migrate up", s.version, s.latest)
+	}
+	return "", ""
+}
+
+func unfitEncoding(encoding string) string {
+	return fmt.Sprintf("the database's encoding is %s, which cannot hold every text that clients send; ferry needs UTF8", encoding)
 }
 
 func notReady(cause error, detail string) error { return fault.Retry(cause, 5*time.Second, detail) }

@@ -60,16 +60,17 @@ type stamp struct {
 func (s *tableSettings) apply(tables []*table) *table {
 	i := slices.IndexFunc(tables, func(t *table) bool { return t.schema == s.SchemaName && t.name == s.TableName })
 	if i < 0 {
-		return &table{refusal: fmt.Sprintf("the settings of this table (ferry.tables) name %s.%s, which is not there",
+		return &table{configured: true, misconfigured: true, refusal: fmt.Sprintf("the settings of this table (ferry.tables) name %s.%s, which is not there",
 			s.SchemaName, s.TableName)}
 	}
 	original := tables[i]
 	t := *original // shallow: what changes is replaced below
 	t.columns = maps.Clone(original.columns)
+	t.configured = true
 	t.putAbsentNull, t.dropUnknown = s.PutAbsent == "null", s.UnknownColumns == "drop"
 	t.setID(original.columns[s.IDColumn])
 	if mistake := cmp.Or(s.unreadable(), s.rename(&t, original), s.encode(&t), s.stamp(&t, original)); mistake != "" {
-		t.refusal = "the settings of this table (ferry.tables) " + mistake
+		t.misconfigured, t.refusal = true, "the settings of this table (ferry.tables) "+mistake
 	}
 	return &t
 }
@@ -123,7 +124,7 @@ func (s *tableSettings) encode(t *table) string {
 		for client, c := range t.columns {
 			if c.name == name && c.typ.class == classBytea {
 				copied := *c
-				copied.hexBytea = encoding == "hex"
+				copied.hexBytea, copied.encodingSet = encoding == "hex", true
 				t.columns[client], found = &copied, true
 			}
 		}
