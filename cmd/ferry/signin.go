@@ -70,12 +70,18 @@ func newSessionJWT(cfg *config.Config, issuer *tokens.Issuer, get identity.Fetch
 		if !i.Secret.Misread.IsZero() {
 			one.Misreadings = []identity.Misreading{{Secret: []byte(i.Secret.Misread.Reveal()), Advice: i.Secret.Advice}}
 		}
-		if i.JWKSURL != "" || i.Discover {
-			one.Keys = identity.NewProviderKeys(identity.ProviderKeysOptions{
-				JWKSURL: i.JWKSURL, Issuer: i.Issuer, Fetch: get, Log: log, Now: time.Now,
-			})
-		}
+		one.Keys = providerKeys(i, get, log)
 		options.Issuers = append(options.Issuers, one)
 	}
 	return identity.NewSessionJWT(options)
+}
+
+// providerKeys returns nil where an issuer has a secret alone.
+func providerKeys(i config.SessionIssuer, get identity.Fetch, log *slog.Logger) *identity.ProviderKeys {
+	if i.JWKSURL == "" && !i.Discover {
+		return nil
+	}
+	return identity.NewProviderKeys(identity.ProviderKeysOptions{
+		JWKSURL: i.JWKSURL, Issuer: i.Issuer, Fetch: get, Log: log, Now: time.Now,
+	})
 }

@@ -146,15 +146,22 @@ func LoadKeys(environ []string) (*Config, error) {
 
 // LoadServe is Load for serving, which needs DATABASE_URL and a way of signing
 // in.
-func LoadServe(environ []string) (*Config, error) {
-	return load(environ, "", func(env environment, p *problems) {
-		if !env.given["DATABASE_URL"] {
-			p.add("DATABASE_URL", "not set; it says where the app's Postgres is: %s", databaseURLForm)
-		}
-		if !signsIn(env) {
-			p.add("FERRY_SESSION_ISSUER", "not set, nor any other way of signing in; give the URL of the identity provider, or FERRY_SUPABASE_URL, or the secret that the app's session JWTs are signed with (FERRY_SESSION_SECRET, FERRY_SESSION_SECRET_TEXT), or FERRY_TRUSTED_HEADER; an app without a sign-in of its own sets FERRY_ACCOUNTS=true")
-		}
-	})
+func LoadServe(environ []string) (*Config, error) { return load(environ, "", demandServing) }
+
+// LoadDoctor is LoadServe for whoever looks for what is wrong. Beside the error
+// it returns what is right: what is wrong or missing has zero values.
+func LoadDoctor(environ []string) (*Config, error) {
+	c, p := read(environ, "", demandServing)
+	return c, p.err()
+}
+
+func demandServing(env environment, p *problems) {
+	if !env.given["DATABASE_URL"] {
+		p.add("DATABASE_URL", "not set; it says where the app's Postgres is: %s", databaseURLForm)
+	}
+	if !signsIn(env) {
+		p.add("FERRY_SESSION_ISSUER", "not set, nor any other way of signing in; give the URL of the identity provider, or FERRY_SUPABASE_URL, or the secret that the app's session JWTs are signed with (FERRY_SESSION_SECRET, FERRY_SESSION_SECRET_TEXT), or FERRY_TRUSTED_HEADER; an app without a sign-in of its own sets FERRY_ACCOUNTS=true")
+	}
 }
 
 // LoadMigrate is Load for migrations, which need a database and nothing else.
@@ -167,19 +174,24 @@ func LoadMigrate(environ []string) (*Config, error) {
 }
 
 func load(environ []string, unread string, demand func(environment, *problems)) (*Config, error) {
-	var p problems
+	c, p := read(environ, unread, demand)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// read returns what is right, and what is wrong.
+func read(environ []string, unread string, demand func(environment, *problems)) (c *Config, p problems) {
 	env := readEnvironment(environ, unread, &p)
 	s := parseSettings(env, &p)
 	demand(env, &p)
 	checkToken(s, env, &p)
-	c := s.config(env)
+	c = s.config(env)
 	c.Sessions = s.sessions(env, &p)
 	checkSecrets(c, &p)
 	checkProxy(s, env, &p)
 	checkAccounts(s, env, &p)
-	if err := p.err(); err != nil {
-		return nil, err
-	}
 	c.warnOfSessions(env)
-	return c, nil
+	return c, p
 }

@@ -165,6 +165,16 @@ func (k *ProviderKeys) load(ctx context.Context) error {
 	return nil
 }
 
+// Look fetches the keys, as Run does, and keeps nothing. It returns how many of
+// the provider's keys can verify a session, and how many cannot. It fails where
+// there are none.
+func (k *ProviderKeys) Look(ctx context.Context) (usable, skipped int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	keys, skipped, err := k.fetch(ctx)
+	return len(keys), skipped, err
+}
+
 func (k *ProviderKeys) fetch(ctx context.Context) (keys []publicKey, skipped int, err error) {
 	url := k.options.JWKSURL
 	if url == "" {

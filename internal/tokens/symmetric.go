@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -97,4 +98,32 @@ func encodedKey(key []byte) []byte { return base64.RawURLEncoding.AppendEncode(n
 // different byte strings for the same key (RFC 2104, section 2).
 func sameHMACKey(newHash func() hash.Hash, a, b []byte) bool {
 	return hmac.Equal(mac(newHash, a, []byte("ferry")), mac(newHash, b, []byte("ferry")))
+}
+
+// fewBytes is how many different ones a secret must have not to look made up:
+// of 32 random bytes some 30 differ, of random hexadecimal text 16.
+const fewBytes = 10
+
+// Guessable is whether a symmetric secret looks like one that somebody made up.
+// Whoever guesses it signs in as anyone.
+func Guessable(secret []byte) bool {
+	different := map[byte]bool{}
+	for _, b := range secret {
+		different[b] = true
+	}
+	text := bytes.ToLower(secret)
+	return len(different) < fewBytes || slices.ContainsFunc(
+		[]string{"secret", "password", "passwort", "changeme", "example", "powersync", "default", "development", "qwerty"},
+		func(word string) bool { return bytes.Contains(text, []byte(word)) })
+}
+
+// Guessable lists the ids of the symmetric keys that look made up.
+func (s KeySet) Guessable() []string {
+	var ids []string
+	for _, k := range s.all {
+		if k.secret != nil && Guessable(k.secret()) {
+			ids = append(ids, k.id)
+		}
+	}
+	return ids
 }
