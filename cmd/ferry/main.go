@@ -44,6 +44,7 @@ func commands() []command {
 	return []command{
 		{"serve", "serve the API, in front of the app's Postgres", runServe},
 		{"dev", "serve the API with a private Postgres, for development", runDev},
+		{"doctor", "say what is wrong with a deployment, and what to do", runDoctor},
 		{"migrate", "create or change schema ferry: up, down, status", runMigrate},
 		{"rejections", "list, show, replay, discard or prune what the database refused", runRejections},
 		{"users", "add, list, disable, enable, passwd, sessions or revoke: who may use the app", runUsers},

@@ -192,6 +192,7 @@ func TestHelpGoesToStdout(t *testing.T) {
 		"token --help":        "--user ID\n",
 		"token inspect -h":    "Usage: ferry token inspect",
 		"healthcheck --help":  "--ready\n",
+		"doctor --help":       "--ignore CODES\n",
 		"version --help":      "Usage: ferry version",
 		"version":             "ferry development (go",
 		"--version":           "ferry development (go",
@@ -228,6 +229,7 @@ func TestMistakesInTheCommandLineGoToStderr(t *testing.T) {
 		"token":                  "ferry: token: say whose, with --user ID; see: ferry token --help\n",
 		"token inspect a b":      "ferry: token inspect: give one token, or - for stdin; see: ferry token inspect --help\n",
 		"healthcheck --ready=no": "ferry: healthcheck: invalid boolean value \"no\" for -ready: parse error; see: ferry healthcheck --help\n",
+		"doctor all":             "ferry: doctor: unexpected argument \"all\"; see: ferry doctor --help\n",
 		"version 2":              "ferry: version: unexpected argument \"2\"; see: ferry version --help\n",
 	} {
 		got := run(t, nil, strings.Fields(command)...)
@@ -249,10 +251,10 @@ func TestNoInputMakesFerryPanic(t *testing.T) {
 		{"=", "DATABASE_URL", "FERRY_LISTEN=", "\x00=\xff"},
 		{"DATABASE_URL=\xff\x00", "FERRY_LISTEN=:::", "FERRY_MAX_BODY_BYTES=-1", "FERRY_UPLOAD_ROLE=\x01", "FERRY_SESSION_SECRET=="},
 	}
-	words := []string{"", " ", "-", "--", "---", "-=", "--=x", "--help=x", "\x00", "\xff", "%s%n", "--dir=\x00", "--listen=::", "--kid=\x00", "--grant-to=\x00", "--file=\x00", "--user=\x00", "--claims=\x00", "a.b.c"}
+	words := []string{"", " ", "-", "--", "---", "-=", "--=x", "--help=x", "\x00", "\xff", "%s%n", "--dir=\x00", "--listen=::", "--kid=\x00", "--grant-to=\x00", "--file=\x00", "--user=\x00", "--claims=\x00", "--ignore=\x00", "a.b.c"}
 	for _, environ := range environments {
 		for _, word := range words {
-			for _, command := range [][]string{{}, {"serve"}, {"dev"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"users"}, {"users", "list"}, {"users", "add"}, {"users", "disable"}, {"keygen"}, {"keys"}, {"keys", "list"}, {"keys", "add"}, {"keys", "activate"}, {"keys", "retire"}, {"keys", "export"}, {"token"}, {"token", "inspect"}, {"healthcheck"}, {"version"}, {"help"}} {
+			for _, command := range [][]string{{}, {"serve"}, {"dev"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"users"}, {"users", "list"}, {"users", "add"}, {"users", "disable"}, {"keygen"}, {"keys"}, {"keys", "list"}, {"keys", "add"}, {"keys", "activate"}, {"keys", "retire"}, {"keys", "export"}, {"token"}, {"token", "inspect"}, {"healthcheck"}, {"doctor"}, {"version"}, {"help"}} {
 				args := append(append([]string{}, command...), word)
 				if len(command) > 0 && command[0] == "dev" {
 					args = append(args, "--lan=?") // or else it might start
