@@ -263,7 +263,7 @@ func TestMigrationsCannotInject(t *testing.T) {
 				t.Errorf("%q: %v", roles, err)
 			}
 		}
-		if _, err := m.AllTablesPublications(t.Context()); err != nil {
+		if _, err := m.PublicationsOfFerry(t.Context()); err != nil {
 			t.Errorf("%s as a schema: %v", text, err)
 		}
 		if err := m.Close(); err != nil {
