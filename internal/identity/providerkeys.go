@@ -116,10 +116,10 @@ func (k *ProviderKeys) known(algorithm jose.SignatureAlgorithm, id string) (foun
 // refreshOnDemand refreshes the keys, unless that was tried just now. Requests
 // that come meanwhile wait for the same answer.
 func (k *ProviderKeys) refreshOnDemand(ctx context.Context) {
-	k.mu.Lock()
-	soon := k.options.Now().Sub(k.attempted) < coolDown
-	k.mu.Unlock()
 	refreshed := k.refreshing.DoChan("", func() (any, error) {
+		k.mu.Lock()
+		soon := k.options.Now().Sub(k.attempted) < coolDown
+		k.mu.Unlock()
 		if soon {
 			return nil, nil
 		}

@@ -49,7 +49,8 @@ type SessionIssuer struct {
 	// user_metadata.
 	UserClaim string
 	// UserPrefix stands in front of every user id from this issuer, so that
-	// equal subjects of two issuers are not one user.
+	// equal subjects of two issuers are not one user. A user id that begins with
+	// the longer prefix of another issuer is that one's alone.
 	UserPrefix string
 }
 
@@ -65,6 +66,7 @@ type sessionIssuer struct {
 	SessionIssuer
 	algorithms []jose.SignatureAlgorithm
 	userClaim  []string
+	others     []string // prefixes of other issuers' users
 	misread    sync.Once
 	log        *slog.Logger
 }
@@ -168,14 +170,22 @@ func (i *sessionIssuer) principal(c *claimSet, now time.Time) (*Principal, error
 	if err := checkTimes(c, now); err != nil {
 		return nil, err
 	}
-	if i.Audience != "" && !names(c.aud, i.Audience) {
+	if !i.isAudience(c) {
 		return nil, errors.New("the session is for another audience (aud) than this server's")
 	}
 	p, err := c.principal(i.userClaim, i.UserPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("the session names no user: %w", err)
 	}
+	if slices.ContainsFunc(i.others, func(prefix string) bool { return strings.HasPrefix(p.UserID, prefix) }) {
+		return nil, errors.New("the session names a user of another issuer")
+	}
 	return p, nil
+}
+
+// isAudience is whether a session is for the audience, if one is set.
+func (i *sessionIssuer) isAudience(c *claimSet) bool {
+	return i.Audience == "" || names(c.aud, i.Audience)
 }
 
 // checkTimes holds `exp`, which is required, `nbf` and `iat` against the clock.

@@ -62,7 +62,20 @@ func NewSessionJWT(o SessionJWTOptions) (*SessionJWT, error) {
 		s.issuers = append(s.issuers, ready)
 		s.algorithms = append(s.algorithms, ready.algorithms...)
 	}
+	s.separateUsers()
 	return s, nil
+}
+
+// separateUsers keeps an issuer's subject, which its user may have chosen, from
+// spelling the user id of an issuer whose prefix is longer.
+func (s *SessionJWT) separateUsers() {
+	for _, issuer := range s.issuers {
+		for _, other := range s.issuers {
+			if len(other.UserPrefix) > len(issuer.UserPrefix) {
+				issuer.others = append(issuer.others, other.UserPrefix)
+			}
+		}
+	}
 }
 
 // Run keeps the public keys of all issuers fresh until ctx ends.
@@ -191,14 +204,25 @@ func algorithmName(alg jose.SignatureAlgorithm) string {
 	return "an unknown alg"
 }
 
-// issuersOf lists those who may have issued a session, by its `iss`.
+// issuersOf lists those who may have issued a session, by its `iss` and, where
+// that is several, by its `aud`.
 func (s *SessionJWT) issuersOf(c *claimSet) []*sessionIssuer {
 	iss, _ := text(c.iss)
-	var list []*sessionIssuer
+	var list, forThem []*sessionIssuer
 	for _, issuer := range s.issuers {
 		if issuer.Issuer == "" || issuer.Issuer == iss {
 			list = append(list, issuer)
 		}
+	}
+	if len(list) > 1 {
+		for _, issuer := range list {
+			if issuer.isAudience(c) {
+				forThem = append(forThem, issuer)
+			}
+		}
+	}
+	if len(forThem) > 0 {
+		return forThem
 	}
 	return list
 }

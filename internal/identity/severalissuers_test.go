@@ -29,6 +29,10 @@ func TestSeveralIssuers(t *testing.T) {
 		{"the second in the first one's name", signPublic("EdDSA", second)(header, `{"iss":"https://one.example","aud":"app-one","sub":"u1"`+exp), "", otherPublished},
 		{"one's audience at the other", signPublic("EdDSA", first)(header, `{"iss":"https://one.example","aud":"app-two","sub":"u1"`+exp), "", "the session is for another audience (aud) than this server's"},
 		{"nobody", signPublic("EdDSA", first)(header, `{"iss":"https://three.example","aud":"app-one","sub":"u1"`+exp), "", "the session is from another issuer (iss) than this server accepts"},
+		{"expired, for the first of two audiences", signPublic("EdDSA", second)(header, `{"iss":"https://two.example","aud":"app-two","uid":"u1","exp":`+at(-600)+`}`), "", "the session has expired (exp): sign in again"},
+		{"for none of two audiences", signPublic("EdDSA", second)(header, `{"iss":"https://two.example","aud":"app","uid":"u1"`+exp), "", "the session is for another audience (aud) than this server's"},
+		{"a user of another issuer", signPublic("EdDSA", second)(header, `{"iss":"https://two.example","aud":"app-two","uid":"one|u1"`+exp), "", "the session names a user of another issuer"},
+		{"a subject like another issuer's user", signPublic("EdDSA", first)(header, `{"iss":"https://one.example","aud":"app-one","sub":"three|u1"`+exp), "one|three|u1", ""},
 		{"a prefix that makes the id too long", signPublic("EdDSA", first)(header, `{"iss":"https://one.example","aud":"app-one","sub":"`+longID+`"`+exp), "", "the session names no user: the user id (claim sub) is over 1024 bytes"},
 	}
 	for _, c := range cases {
