@@ -117,11 +117,17 @@ func jwks(keys ...json.RawMessage) []byte {
 
 // published are the keys of a provider whose JWKS this is.
 func published(document []byte) *ProviderKeys {
+	const url = "https://auth.example/jwks"
 	return NewProviderKeys(ProviderKeysOptions{
-		JWKSURL: "https://auth.example/jwks",
-		Fetch:   func(context.Context, string) ([]byte, error) { return document, nil },
-		Log:     slog.New(slog.DiscardHandler),
-		Now:     func() time.Time { return suiteNow },
+		JWKSURL: url,
+		Fetch: func(_ context.Context, asked string) ([]byte, error) {
+			if asked != url {
+				panic("asked for " + asked)
+			}
+			return document, nil
+		},
+		Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return suiteNow },
 	})
 }
 
@@ -184,6 +190,14 @@ func TestPublicKeysAreNotConfusedByTheHeader(t *testing.T) {
 		{"an unknown kid", both, signPublic("RS256", rsaKey)(`{"alg":"RS256","kid":"x"}`, payload), unknown},
 		{"an ES256 signature that claims RS256", both, signPublic("ES256", ecKey)(`{"alg":"RS256","kid":"rsa"}`, payload), otherPublished},
 		{"HS256 over the right secret that claims RS256", both, signHS256(testKey)(`{"alg":"RS256","kid":"rsa"}`, payload), otherPublished},
+		{
+			"a key that the header brings along", both,
+			signPublic("RS256", rsaKeys()[1])(`{"alg":"RS256","kid":"rsa","jwk":`+string(jwk("rsa", rsaKeys()[1]))+`}`, payload), otherPublished,
+		},
+		{
+			"a key where the header says, which nobody asks", both,
+			signPublic("RS256", rsaKeys()[1])(`{"alg":"RS256","kid":"theirs","jku":"https://evil.example/jwks","x5u":"https://evil.example/cert"}`, payload), unknown,
+		},
 		{"an algorithm that is not configured", strict, signPublic("RS256", rsaKey)(`{"alg":"RS256","kid":"rsa"}`, payload), "the session is signed with alg RS256, but this server accepts ES256"},
 		{"the secret where it is not configured", strict, signHS256(testKey)(`{"alg":"HS256"}`, payload), "the session is signed with alg HS256, but this server accepts ES256"},
 		{"PS384, which nobody may use", both, signPublic("PS384", rsaKey)(`{"alg":"PS384","kid":"rsa"}`, payload), "the session is signed with alg PS384, but this server accepts HS256, " + allPublic},

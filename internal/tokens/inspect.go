@@ -161,7 +161,11 @@ func (i *inspection) times(claims object, now time.Time) {
 		i.refuse(codeExpired, "it expired %s ago (exp): fetch a new one", inSeconds(at-exp))
 	}
 	if hasExp && hasIat && exp-iat > MaxTTL.Seconds() {
-		i.refuse(codeTooLong, "it lives for %s (exp − iat), at most 24h0m0s are allowed", inSeconds(exp-iat))
+		unit := ""
+		if exp > 1e11 && exp < 1e14 { // the year 5138 in seconds, 1973 to 5138 in milliseconds
+			unit = "; its exp looks like milliseconds, and seconds are expected (RFC 7519, section 2)"
+		}
+		i.refuse(codeTooLong, "it lives for %s (exp − iat), at most 24h0m0s are allowed%s", inSeconds(exp-iat), unit)
 	}
 	if nbf, ok := seconds(claims.get("nbf")); ok && nbf > at+serviceClockSkew.Seconds() {
 		i.refuse(codeInvalid, "it is not valid before %s from now (nbf)", inSeconds(nbf-at))

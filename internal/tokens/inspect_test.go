@@ -59,6 +59,9 @@ func TestInspect(t *testing.T) {
 		{"over a day", anyToken(testSecret, header, times(at(0), at(24*time.Hour+time.Second))), []string{
 			"PSYNC_S2104: it lives for 24h0m1s (exp − iat), at most 24h0m0s are allowed",
 		}},
+		{"milliseconds", anyToken(testSecret, header, times(at(0)*1000, at(10*time.Minute)*1000)), []string{
+			"PSYNC_S2104: it lives for 166h40m0s (exp − iat), at most 24h0m0s are allowed; its exp looks like milliseconds, and seconds are expected (RFC 7519, section 2)",
+		}},
 		{"expired 59 s ago", anyToken(testSecret, header, times(at(-time.Hour), at(-59*time.Second))), nil},
 		{"expired 61 s ago", anyToken(testSecret, header, times(at(-time.Hour), at(-61*time.Second))), []string{
 			"PSYNC_S2103: it expired 1m1s ago (exp): fetch a new one",
