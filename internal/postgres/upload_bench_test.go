@@ -68,6 +68,20 @@ func prepareUpload(c *catalog, body []byte) error {
 	return nil
 }
 
+// Allocations per operation must stay far below what a map or a copy for each
+// would make of them: see docs/performance.md.
+func TestOperationsAllocateNothingEach(t *testing.T) {
+	body, c := uploadOf(benchOperations), benchCatalog()
+	allocations := testing.AllocsPerRun(5, func() {
+		if err := prepareUpload(c, body); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if each := allocations / benchOperations; each > 0.5 {
+		t.Errorf("%.2f allocations per operation", each)
+	}
+}
+
 func BenchmarkUpload1000(b *testing.B) {
 	body, c := uploadOf(benchOperations), benchCatalog()
 	b.SetBytes(int64(len(body)))
@@ -78,6 +92,7 @@ func BenchmarkUpload1000(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchOperations, "ns/operation")
+	b.ReportMetric(testing.AllocsPerRun(1, func() { _ = prepareUpload(c, body) })/benchOperations, "allocs/operation")
 }
 
 func BenchmarkPlan1000(b *testing.B) {
