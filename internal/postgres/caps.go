@@ -23,12 +23,11 @@ const tooManyClients = "FE002"
 // capPause is how long a client waits that has met a cap: an operator must act.
 const capPause = time.Minute
 
-// openBytesSQL measures the user's open rejections. The length of a stored
-// value is known without reading it.
+// openBytesSQL measures the user's open rejections.
 const openBytesSQL = `
-SELECT coalesce(sum(octet_length(operations)), 0)
-FROM ferry.rejections
-WHERE user_id = $1 AND state = 'open'`
+SELECT bytes
+FROM ferry.open_rejections
+WHERE user_id = $1`
 
 // findRoom returns how many of the verdicts the user's open rejections leave room
 // for. A client transaction that is larger than all the room still finds it while

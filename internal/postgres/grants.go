@@ -95,6 +95,7 @@ func serviceGrants() []serviceGrant {
 		{"ferry.attempts", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
 		{"ferry.denylist", []string{"SELECT", "INSERT", "UPDATE", "DELETE"}},
 		{"ferry.denylist_version", []string{"SELECT"}},
+		{"ferry.open_rejections", []string{"SELECT"}},
 	}
 }
 

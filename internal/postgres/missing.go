@@ -21,29 +21,45 @@ func (s *shape) existingSQL() string {
 
 // dependenciesSQL returns, for hashes of rows that do not exist, the open
 // rejections that would have made them. An operation of the same client that
-// came before the rejected one does not depend on it.
+// came before the rejected one does not depend on it. OFFSET 0 leaves Postgres
+// nothing but the hash to search by: for LIMIT 1 it would read the user's open
+// rejections in order, all of them for each row.
 // $1: user id, $2: client id, $3: hashes in hex, $4: op ids.
 const dependenciesSQL = `
 SELECT row.position, rejection.id
 FROM unnest($3::text[], $4::bigint[]) WITH ORDINALITY AS row (hash, op_id, position)
 CROSS JOIN LATERAL (
     SELECT r.id
-    FROM ferry.rejections r
+    FROM (
+        SELECT id, user_id, client_id, first_op_id, state, created_at
+        FROM ferry.rejections
+        WHERE puts @> ARRAY[decode(row.hash, 'hex')]
+        OFFSET 0) AS r
     WHERE r.user_id = $1
       AND r.state = 'open'
-      AND r.puts @> ARRAY[decode(row.hash, 'hex')]
       AND (r.client_id IS DISTINCT FROM $2 OR r.first_op_id IS NULL OR r.first_op_id < row.op_id)
     ORDER BY r.created_at, r.id
     LIMIT 1) AS rejection`
 
-// continuedSQL returns the rejections that client transactions may continue.
-// $1: user id, $2: client id, $3: tx ids.
+// continuedSQL returns the rejections that client transactions may continue: of
+// what was sent before, the newest, and those of their own operations.
+// $1: user id, $2: client id, $3: tx ids, $4 and $5: their first and last op ids.
 const continuedSQL = `
-SELECT tx.position, r.id, r.last_op_id
-FROM unnest($3::bigint[]) WITH ORDINALITY AS tx (id, position)
-JOIN ferry.rejections r ON r.user_id = $1 AND r.client_id = $2 AND r.tx_id = tx.id
-WHERE r.state <> 'replayed'
-ORDER BY r.last_op_id`
+SELECT tx.position, part.id, part.last_op_id
+FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS tx (id, first_op_id, last_op_id, position)
+CROSS JOIN LATERAL (
+    (SELECT r.id, r.last_op_id
+     FROM ferry.rejections r
+     WHERE r.user_id = $1 AND r.client_id = $2 AND r.tx_id = tx.id
+       AND r.last_op_id < tx.first_op_id AND r.state <> 'replayed'
+     ORDER BY r.last_op_id DESC
+     LIMIT 1)
+    UNION ALL
+    SELECT r.id, r.last_op_id
+    FROM ferry.rejections r
+    WHERE r.user_id = $1 AND r.client_id = $2 AND r.tx_id = tx.id
+      AND r.last_op_id >= tx.first_op_id AND r.last_op_id < tx.last_op_id AND r.state <> 'replayed') AS part
+ORDER BY part.last_op_id`
 
 // ownRoleSQL goes back to the role that ferry connects as.
 const ownRoleSQL = `SELECT set_config('role', 'none', true)`
@@ -62,13 +78,16 @@ func dependent(message string) uploads.Refusal {
 // continuations is the query that finds, for each of txs, the rejection that
 // it may continue: the client's SDK may cut a transaction into several uploads.
 func (r *run) continuations(txs []*transaction) query {
-	ids := newTextArray(12 * len(txs))
+	ids, firsts, lasts := newTextArray(12*len(txs)), newTextArray(12*len(txs)), newTextArray(12*len(txs))
 	for _, tx := range txs {
 		tx.continues = nil
+		first, last := opIDs(open([]*transaction{tx}))
 		ids.addText(strconv.FormatInt(tx.TxID, 10)) // -1 for none, which matches nothing
+		firsts.addText(strconv.FormatInt(first, 10))
+		lasts.addText(strconv.FormatInt(last, 10))
 	}
 	return query{
-		sql: continuedSQL, params: append(r.client(), ids.param()),
+		sql: continuedSQL, replan: true, params: append(r.client(), ids.param(), firsts.param(), lasts.param()),
 		row: func(values [][]byte) error {
 			lastOpID, err := strconv.ParseInt(string(values[2]), 10, 64)
 			if err != nil {
@@ -354,12 +373,13 @@ func (r *run) dependencies(missing []*operation, depends []*uuid) query {
 	}
 	return query{
 		sql:    dependenciesSQL,
+		replan: true,
 		params: append(r.client(), hashes.param(), opIDs.param()),
 		row:    positionAndID(len(missing), func(i int, root uuid) { depends[i] = &root }),
 	}
 }
 
-// rowHash names a row in ferry.rejections.puts, whatever the length of its id:
+// rowHash names a user's row in ferry.rejections.puts, whatever the length of its id:
 // the row on the server, where the catalog knows it, so that another spelling
 // of the id, or another client table over the same one, names it as well.
 func (r *run) rowHash(op *uploads.Operation) [16]byte {
@@ -369,6 +389,6 @@ func (r *run) rowHash(op *uploads.Operation) [16]byte {
 			table, id = t.sql, string(text)
 		}
 	}
-	sum := sha256.Sum256([]byte(table + "\x00" + id))
+	sum := sha256.Sum256([]byte(r.caller.UserID + "\x00" + table + "\x00" + id))
 	return [16]byte(sum[:16])
 }

@@ -60,6 +60,9 @@ type query struct {
 	// tag is the command tag that the answer must have; empty for any. COMMIT
 	// of a failed transaction answers ROLLBACK, without an error.
 	tag string
+	// replan is whether it is planned anew each time: tables that were empty
+	// when a statement was prepared may have grown since.
+	replan bool
 }
 
 // queryError is the failure of one query of an exchange.
@@ -203,7 +206,7 @@ func (s *session) send(pipeline *pgconn.Pipeline, q query, preparing map[string]
 	for i, p := range q.params {
 		values[i], oids[i], formats[i] = p.value, p.oid, p.format
 	}
-	if s.prepared == nil {
+	if s.prepared == nil || q.replan {
 		pipeline.SendQueryParams(q.sql, values, oids, formats, nil)
 		return ""
 	}

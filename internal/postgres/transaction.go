@@ -84,12 +84,15 @@ FROM ferry.progress
 WHERE user_id = $1 AND client_id = $2
 FOR UPDATE`
 
-// historySQL reads older decisions that may be on these op ids. $3: op ids.
+// historySQL reads older decisions that may be on these op ids: those where the
+// lowest id that is not below first_op_id is not above last_op_id either.
+// $3: op ids, rising, $4 and $5: the first and the last of them.
 const historySQL = `
+WITH asked (ids) AS MATERIALIZED (SELECT $3::text[]::bigint[])
 SELECT h.entries
-FROM ferry.history h
-WHERE h.user_id = $1 AND h.client_id = $2
-  AND EXISTS (SELECT FROM unnest($3::text[]::bigint[]) AS op (id) WHERE op.id BETWEEN h.first_op_id AND h.last_op_id)
+FROM asked, ferry.history h
+WHERE h.user_id = $1 AND h.client_id = $2 AND h.last_op_id >= $4 AND h.first_op_id <= $5
+  AND asked.ids[width_bucket(h.first_op_id - 1, asked.ids) + 1] <= h.last_op_id
 ORDER BY h.seq`
 
 // touchProgressSQL writes something, so that its COMMIT has to wait.
@@ -146,11 +149,13 @@ func (r *run) progressParams(first, last int64, records []byte, operations int) 
 // keeps others out until it ends. more queries ride along.
 func (r *run) lockedHistory(ctx context.Context, ops []*operation, more ...query) (map[operationKey]record, error) {
 	known := make(map[operationKey]record, len(ops))
+	sorted := slices.SortedFunc(slices.Values(ops), func(a, b *operation) int { return cmp.Compare(a.op.OpID, b.op.OpID) })
 	ids := newTextArray(12 * len(ops))
-	for _, o := range ops {
+	for _, o := range sorted {
 		known[operationKey{o.op.OpID, o.op.Fingerprint}] = record{}
 		ids.addText(strconv.FormatInt(o.op.OpID, 10))
 	}
+	first, last := opIDs(ops)
 	read := func(values [][]byte) error {
 		b, err := decodeBytea(values[0])
 		if err != nil {
@@ -161,7 +166,7 @@ func (r *run) lockedHistory(ctx context.Context, ops []*operation, more ...query
 	queries := append(r.begin(),
 		query{sql: ensureProgressSQL, params: r.client()},
 		query{sql: lockProgressSQL, params: r.client(), row: read},
-		query{sql: historySQL, params: append(r.client(), ids.param()), row: read})
+		query{sql: historySQL, replan: true, params: append(r.client(), ids.param(), intParam(first), intParam(last)), row: read})
 	return known, r.session.exchange(ctx, append(queries, more...)...)
 }
 
@@ -184,9 +189,19 @@ func (r *run) decisions(ops []*operation) []param {
 			rejection: o.rejection,
 		})
 	}
-	byOpID := func(a, b *operation) int { return cmp.Compare(a.op.OpID, b.op.OpID) }
-	first, last := slices.MinFunc(ops, byOpID).op.OpID, slices.MaxFunc(ops, byOpID).op.OpID
+	first, last := opIDs(ops)
 	return r.progressParams(first, last, records.bytes, len(ops))
+}
+
+// opIDs returns the lowest and the highest op id of some operations; 0 of none.
+func opIDs(ops []*operation) (first, last int64) {
+	for i, o := range ops {
+		if i == 0 {
+			first, last = o.op.OpID, o.op.OpID
+		}
+		first, last = min(first, o.op.OpID), max(last, o.op.OpID)
+	}
+	return first, last
 }
 
 // advance is the query that notes operations as applied, if all of them are
