@@ -245,7 +245,7 @@ func (p provider) open(t *testing.T) (identity.Authenticator, func([]byte) []byt
 	t.Helper()
 	jwk, sign := newProviderKey(t, p.alg)
 	// As Keycloak does, many publish a key for encryption beside it.
-	encryption := jose.JSONWebKey{Key: newRSAKey(t).Public(), KeyID: "k1", Use: "enc", Algorithm: "RSA-OAEP"}
+	encryption := jose.JSONWebKey{Key: rsaKeys()[1].Public(), KeyID: "k1", Use: "enc", Algorithm: "RSA-OAEP"}
 	keys, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{encryption, jwk}})
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +283,7 @@ func newProviderKey(t *testing.T, alg string) (jose.JSONWebKey, func([]byte) []b
 		return jose.JSONWebKey{Key: key, KeyID: "k1", Use: "sig", Algorithm: alg}
 	}
 	if alg == "RS256" {
-		key := newRSAKey(t)
+		key := rsaKeys()[0]
 		return published(key.Public()), rs256(key)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

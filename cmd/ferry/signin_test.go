@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,14 +53,18 @@ func rs256(key *rsa.PrivateKey) func([]byte) []byte {
 
 func unsigned([]byte) []byte { return nil }
 
-func newRSAKey(t *testing.T) *rsa.PrivateKey {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
+// rsaKeys are made once: it takes some time.
+var rsaKeys = sync.OnceValue(func() [2]*rsa.PrivateKey {
+	var keys [2]*rsa.PrivateKey
+	for i := range keys {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			panic(err)
+		}
+		keys[i] = key
 	}
-	return key
-}
+	return keys
+})
 
 // credentials are what one request carries to say who sends it.
 type credentials struct {
@@ -162,7 +167,7 @@ func jwtWay(name, issuer, audience string, header func(alg, kid string) string, 
 func TestEveryWayOfSigningInConforms(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)
-	key, other := newRSAKey(t), newRSAKey(t)
+	key, other := rsaKeys()[0], rsaKeys()[1]
 	mux := http.NewServeMux()
 	provider := httptest.NewServer(mux)
 	t.Cleanup(provider.Close) // once the parallel tests have ended
