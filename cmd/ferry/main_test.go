@@ -13,17 +13,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/postgres/postgrestest"
+	"ferry/internal/secrettest"
 )
 
 // runVariable makes this test binary ferry itself, for tests that kill it or
 // run it as another user.
 const runVariable = "RUN_AS_FERRY"
 
+// secrets are all that the tests of ferry's commands use. None may reach what
+// ferry writes to standard error, where its logs and errors go, or an answer that
+// is a problem.
+var secrets secrettest.Suite
+
 func TestMain(m *testing.M) {
 	if os.Getenv(runVariable) != "" {
 		main()
 	}
-	postgrestest.Main(m)
+	postgrestest.Main(m, secrets.Check)
 }
 
 // result is what a run of ferry left behind.
@@ -43,11 +49,26 @@ func runWithInput(t *testing.T, input string, environ []string, args ...string) 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
+	usesSecrets(environ)
 	code := Run(ctx, args, environ, strings.NewReader(input), &stdout, &stderr)
+	secrets.Wrote(t.Name(), stderr.String())
 	if ctx.Err() != nil {
 		t.Fatalf("ferry %q did not end; it said\n%s%s", args, stdout.String(), stderr.String())
 	}
 	return result{code, stdout.String(), stderr.String()}
+}
+
+// usesSecrets notes the secrets of an environment, and those in the files that
+// it names.
+func usesSecrets(environ []string) {
+	secrets.UsesEnvironment(environ)
+	for _, entry := range environ {
+		if name, path, _ := strings.Cut(entry, "="); strings.HasSuffix(name, "_FILE") {
+			if content, err := os.ReadFile(path); err == nil {
+				secrets.UsesEnvironment([]string{strings.TrimSuffix(name, "_FILE") + "=" + strings.TrimSpace(string(content))})
+			}
+		}
+	}
 }
 
 // mustRun is run for what has to succeed; it returns the output.
@@ -74,6 +95,7 @@ type background struct {
 func start(t *testing.T, environ []string, args ...string) *background {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
+	usesSecrets(environ)
 	b := &background{stop: cancel, stdout: newOutput(), stderr: newOutput(), code: make(chan int, 1)}
 	ended := make(chan struct{})
 	go func() {
@@ -85,6 +107,7 @@ func start(t *testing.T, environ []string, args ...string) *background {
 	t.Cleanup(func() {
 		cancel()
 		<-ended
+		secrets.Wrote(t.Name(), b.stderr.String())
 	})
 	return b
 }

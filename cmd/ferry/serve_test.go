@@ -38,7 +38,7 @@ func encoded(key string) string { return base64.RawURLEncoding.EncodeToString([]
 // serveEnvironment is a whole configuration for `ferry serve`.
 func serveEnvironment(databaseURL string, r roles) []string {
 	return []string{
-		"DATABASE_URL=" + databaseURL,
+		"DATABASE_URL=" + withPassword(databaseURL),
 		"FERRY_UPLOAD_ROLE=" + r.upload,
 		"FERRY_LISTEN=127.0.0.1:0",
 		"FERRY_ADMIN_LISTEN=127.0.0.1:0",
@@ -47,6 +47,17 @@ func serveEnvironment(databaseURL string, r roles) []string {
 		"FERRY_TOKEN_SECRET=" + encoded(tokenKey),
 		"FERRY_SESSION_SECRET=" + encoded(sessionKey),
 	}
+}
+
+// withPassword adds a password, which the tests' Postgres does not ask for, and
+// which nobody is to see.
+func withPassword(databaseURL string) string {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		panic(err)
+	}
+	u.User = url.UserPassword(u.User.Username(), "the-password-of-the-login-role")
+	return u.String()
 }
 
 // startServing starts `ferry serve` and returns the API's URL as well.
@@ -69,12 +80,14 @@ func startServingProcess(t *testing.T, environ []string) *servingProcess {
 	p := &servingProcess{Cmd: exec.Command(self(t), "serve"), stderr: newOutput()}
 	p.Env = append(environ, runVariable+"=1")
 	p.Stderr = p.stderr
+	usesSecrets(environ)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = p.Process.Kill() // fails if it has ended
 		_ = p.Wait()
+		secrets.Wrote(t.Name(), p.stderr.String())
 	})
 	p.api = "http://" + p.stderr.waitFor(t, `"msg":"ferry listens".*"address":"([^"]+)"`)[1]
 	return p
@@ -103,7 +116,24 @@ func ask(t *testing.T, method, url, bearer, body string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	secrets.Uses(bearer)
+	if response.StatusCode < http.StatusBadRequest {
+		usesIssued(answer)
+	} else {
+		secrets.Wrote(t.Name(), string(answer))
+	}
 	return response.StatusCode, string(answer)
+}
+
+// usesIssued notes the token that an answer gives, if it gives one.
+func usesIssued(answer []byte) {
+	var issued struct {
+		Token   string `json:"token"`
+		Session string `json:"session_token"`
+	}
+	if json.Unmarshal(answer, &issued) == nil {
+		secrets.Uses(issued.Token, issued.Session)
+	}
 }
 
 // status asks for the status of a page.

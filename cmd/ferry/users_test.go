@@ -29,7 +29,7 @@ type usersOf struct {
 func newUsers(t *testing.T) *usersOf {
 	t.Helper()
 	db, r := newMigrated(t)
-	return &usersOf{t, db, r, []string{"DATABASE_URL=" + db.URLAs(r.login, ""), "FERRY_UPLOAD_ROLE=" + r.upload}}
+	return &usersOf{t, db, r, []string{"DATABASE_URL=" + withPassword(db.URLAs(r.login, "")), "FERRY_UPLOAD_ROLE=" + r.upload}}
 }
 
 func (u *usersOf) serveEnvironment() []string {
@@ -53,6 +53,7 @@ func (u *usersOf) replica() string {
 // ferry runs `ferry users`.
 func (u *usersOf) ferry(input, command string) result {
 	u.t.Helper()
+	secrets.Uses(strings.Split(input, "\n")...) // passwords
 	return runWithInput(u.t, input, u.environ, append([]string{"users"}, strings.Fields(command)...)...)
 }
 
@@ -99,6 +100,7 @@ func signIn(t *testing.T, api, email, password string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	secrets.Uses(password)
 	code, answer := ask(t, http.MethodPost, api+"/auth/sign-in", "", string(body))
 	var started struct {
 		Token string `json:"session_token"`

@@ -75,9 +75,9 @@ func rules() []rule {
 		},
 		{
 			packages: []string{"ferry/..."},
-			except:   []string{"ferry/internal/postgres/postgrestest"},
-			never:    []string{"ferry/internal/postgres/postgrestest"},
-			because:  "it is for tests, and must not ship",
+			except:   []string{"ferry/internal/postgres/postgrestest", "ferry/internal/secrettest"},
+			never:    []string{"ferry/internal/postgres/postgrestest", "ferry/internal/secrettest"},
+			because:  "they are for tests, and must not ship",
 		},
 	}
 }

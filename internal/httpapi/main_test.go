@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,11 +18,24 @@ import (
 	"go.uber.org/goleak"
 
 	"ferry/internal/identity"
+	"ferry/internal/secrettest"
 	"ferry/internal/tokens"
 	"ferry/internal/uploads"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// secrets are all that the tests of the API use. None may be in a log or in a
+// problem.
+var secrets secrettest.Suite
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := secrets.Check(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+		os.Exit(code)
+	}))
+}
 
 const (
 	alice = "alice"
@@ -113,6 +128,7 @@ type api struct {
 	state    *server
 	written  *logBuffer
 	secrets  []string // none of which may be logged
+	test     string   // its name
 }
 
 // setup serves an API that issues tokens, and whose store applies everything,
@@ -120,7 +136,7 @@ type api struct {
 // its log, and no memory is left reserved.
 func setup(t *testing.T, change ...func(*api)) *api {
 	t.Helper()
-	a := &api{written: &logBuffer{}, secrets: []string{string(sessionKey), string(tokenKey)}}
+	a := &api{test: t.Name(), written: &logBuffer{}, secrets: []string{string(sessionKey), string(tokenKey)}}
 	now := func() time.Time { return testNow }
 
 	key, err := tokens.NewHS256Key("key1", tokenKey)
@@ -163,11 +179,8 @@ func setup(t *testing.T, change ...func(*api)) *api {
 	a.Start()
 	t.Cleanup(func() {
 		a.Close()
-		for _, secret := range a.secrets {
-			if strings.Contains(a.written.String(), secret) {
-				t.Errorf("the log holds the secret %q:\n%s", secret, a.written)
-			}
-		}
+		secrets.Uses(a.secrets...)
+		secrets.Wrote(t.Name(), a.written.String())
 		if left := a.state.memory; left.used != 0 || len(left.byUser) != 0 {
 			t.Errorf("memory of bodies is still reserved: %d bytes, by user %v", left.used, left.byUser)
 		}
@@ -251,6 +264,9 @@ func (a *api) send(r *http.Request) (answer, error) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
+	if response.StatusCode >= http.StatusBadRequest {
+		secrets.Wrote(a.test, string(body))
+	}
 	return answer{response.StatusCode, response.Header, string(body)}, err
 }
 

@@ -68,10 +68,12 @@ func (b *accountsBundle) signUp(email, password string) *identity.StartedSession
 	if err != nil {
 		b.t.Fatalf("sign-up: %v", err)
 	}
+	secrets.Uses(password, s.Token)
 	return s
 }
 
 func (b *accountsBundle) signIn(email, password string) (*identity.StartedSession, error) {
+	secrets.Uses(password)
 	s, _, err := b.SignIn(b.t.Context(), home, email, password)
 	return s, err
 }
@@ -99,6 +101,9 @@ func codeOf(err error) string {
 
 func (b *accountsBundle) expect(what string, err error, code fault.Code) {
 	b.t.Helper()
+	if err != nil {
+		secrets.Wrote(b.t.Name(), err.Error())
+	}
 	if got := codeOf(err); got != string(code) {
 		b.t.Errorf("%s: %v, want %q", what, err, code)
 	}

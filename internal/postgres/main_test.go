@@ -14,10 +14,15 @@ import (
 
 	"ferry/internal/postgres"
 	"ferry/internal/postgres/postgrestest"
+	"ferry/internal/secrettest"
 	"ferry/internal/uploads"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+// secrets are all that the tests of the database use. None may be in a log or in
+// an error.
+var secrets secrettest.Suite
+
+func TestMain(m *testing.M) { postgrestest.Main(m, secrets.Check) }
 
 // The users of the tests' app.
 const (
@@ -27,6 +32,9 @@ const (
 
 // loginRole is what the tests' stores connect as: no owner of anything.
 const loginRole = "ferry_test_login"
+
+// loginPassword is not asked for by the tests' Postgres, and not to be seen.
+const loginPassword = "the password of the login role"
 
 // app is a database with schema ferry and an app's tables: those of
 // PowerSync's demos, one with a column of every common type, and one that
@@ -129,11 +137,12 @@ func setup(t *testing.T, sql ...string) *bundle {
 func (b *bundle) open(change func(*postgres.Options)) *postgres.Store {
 	b.t.Helper()
 	o := postgres.Options{
-		URL:  b.db.URLAs(loginRole, ""),
+		URL:  b.db.URLAs(loginRole, loginPassword),
 		Role: "authenticated", Schemas: []string{"public"},
 		Log: slog.New(slog.NewTextHandler(testWriter{b.t}, nil)), Now: time.Now,
 	}
 	change(&o)
+	secrets.Uses(loginPassword)
 	store, err := postgres.Open(b.t.Context(), o)
 	if err != nil {
 		b.t.Fatal(err)
@@ -147,6 +156,7 @@ type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", p)
+	secrets.Wrote(w.t.Name(), string(p))
 	return len(p), nil
 }
 
@@ -194,6 +204,8 @@ func (b *bundle) try(store *postgres.Store, user, body string) (*uploads.Result,
 	result, err := store.Apply(b.t.Context(), callerOf(user), up)
 	if err == nil {
 		b.everyOperationCounts(up, result)
+	} else {
+		secrets.Wrote(b.t.Name(), err.Error())
 	}
 	return result, err
 }

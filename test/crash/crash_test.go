@@ -22,9 +22,12 @@ import (
 
 	"ferry/internal/identity"
 	"ferry/internal/postgres/postgrestest"
+	"ferry/internal/secrettest"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+var secrets secrettest.Suite // none of which may be logged
+
+func TestMain(m *testing.M) { postgrestest.Main(m, secrets.Check) }
 
 const (
 	user       = "a1111111-1111-4111-8111-111111111111"
@@ -101,6 +104,9 @@ func TestKillingFerryLosesAndRepeatsNothing(t *testing.T) {
 		f.start()
 	}
 	<-drained
+	secrets.UsesEnvironment(f.environ)
+	secrets.Uses(f.session)
+	secrets.Wrote(t.Name(), f.log())
 	for i, err := range results {
 		if err != nil {
 			t.Fatalf("client %d: %v\n%s", i, err, f.log())

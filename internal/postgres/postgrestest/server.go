@@ -58,18 +58,25 @@ type sharedServer struct {
 
 // Main runs the tests of a package with a private Postgres, started when the
 // first test asks for a database and stopped at the end. If all tests passed,
-// goroutines that are still running fail the package. It exits the process.
+// goroutines that are still running fail the package, and so does an error of a
+// check. It exits the process.
 //
 // The cluster runs with fsync and full_page_writes off and
 // max_connections = 200.
-func Main(m *testing.M) { os.Exit(run(m)) }
+func Main(m *testing.M, checks ...func() error) { os.Exit(run(m, checks)) }
 
-func run(m *testing.M) int {
+func run(m *testing.M, checks []func() error) int {
 	shared.setOpen(true)
 	code := m.Run()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "postgrestest:", err)
 		code = max(code, 1)
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
 	}
 	if code != 0 {
 		return code
