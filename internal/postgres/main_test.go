@@ -39,7 +39,9 @@ const loginPassword = "the password of the login role"
 // app is a database with schema ferry and an app's tables: those of
 // PowerSync's demos, one with a column of every common type, and one that
 // counts how often its rows were written.
-var app = postgrestest.NewTemplate(func(ctx context.Context, url string) error {
+var app = postgrestest.NewTemplate(makeApp)
+
+func makeApp(ctx context.Context, url string) error {
 	if err := execSQL(ctx, url, createLoginSQL); err != nil {
 		return err
 	}
@@ -53,7 +55,7 @@ var app = postgrestest.NewTemplate(func(ctx context.Context, url string) error {
 		return err
 	}
 	return execSQL(ctx, url, appSQL)
-})
+}
 
 const createLoginSQL = `
 DO $$ BEGIN

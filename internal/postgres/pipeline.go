@@ -180,6 +180,9 @@ func (s *session) exchange(ctx context.Context, queries ...query) error {
 	if closeErr := pipeline.Close(); err == nil {
 		err = closeErr
 	}
+	if err == nil {
+		err = s.checkReplicated()
+	}
 	if s.prepared != nil && hasSQLState(err, "26000", "42P05") { // somebody discarded our prepared statements
 		s.prepared.forget()
 	}

@@ -77,6 +77,8 @@ func openPool(ctx context.Context, url string, connections int32, transactionPoo
 	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
 		config.ConnConfig.RuntimeParams["application_name"] = "ferry"
 	}
+	onlyPrimaries(config)
+	config.ConnConfig.OnNotice = noteNotReplicated
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the connection pool: %w", err)

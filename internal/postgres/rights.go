@@ -165,6 +165,10 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if schema.standby {
+		s.leaveStandby()
+		return notReady(nil, "the database is a standby, which takes no writes: ferry looks for the primary")
+	}
 	if _, detail := schema.problem(); detail != "" {
 		return notReady(schema.err, detail)
 	}
@@ -178,6 +182,7 @@ func (s *Store) Ready(ctx context.Context) error {
 type schemaState struct {
 	version, latest int64 // of schema ferry, and the newest that this ferry knows
 	encoding        string
+	standby         bool
 	err             error // of looking for these
 }
 
@@ -190,8 +195,8 @@ func readSchemaState(ctx context.Context, db interface {
 		return s, err
 	}
 	s.err = db.QueryRow(ctx,
-		`SELECT coalesce(max(version_id), 0), current_setting('server_encoding') FROM `+versionTable+` WHERE is_applied`,
-		pgx.QueryExecModeExec).Scan(&s.version, &s.encoding)
+		`SELECT coalesce(max(version_id), 0), current_setting('server_encoding'), pg_is_in_recovery() FROM `+versionTable+` WHERE is_applied`,
+		pgx.QueryExecModeExec).Scan(&s.version, &s.encoding, &s.standby)
 	return s, nil
 }
 

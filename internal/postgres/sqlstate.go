@@ -34,7 +34,7 @@ func isTransient(err error) bool {
 		"XX001", "XX002": // corrupted data or index
 		return true
 	case "0A000":
-		return strings.Contains(pgErr.Message, "cached plan")
+		return strings.Contains(pgErr.Message, "cached plan") || isStandby(err)
 	}
 	switch pgErr.Code[:min(2, len(pgErr.Code))] {
 	case "08", // connection
@@ -56,7 +56,7 @@ func isWorthRepeating(err error) bool {
 		return false
 	}
 	return strings.HasPrefix(pgErr.Code, "40") || pgErr.Code == "26000" || pgErr.Code == "42P05" ||
-		(pgErr.Code == "0A000" && isTransient(err))
+		(pgErr.Code == "0A000" && isTransient(err) && !isStandby(err))
 }
 
 // refusalOf turns the error of a client transaction that was tried alone into

@@ -106,7 +106,11 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 		session: session,
 		started: s.options.Now(), limit: time.Until(deadline), raises: raises,
 	}
-	return r.apply(ctx)
+	result, err := r.apply(ctx)
+	if isStandby(err) {
+		s.leaveStandby()
+	}
+	return result, err
 }
 
 // turn waits for the turn of an upload of so many operations, and takes a

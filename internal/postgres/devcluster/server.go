@@ -141,7 +141,8 @@ func (s *server) waitReady(ctx context.Context, data string) error {
 		default:
 		}
 		state, err := readState(data)
-		return err == nil && state.pid == s.process.Pid && state.status == "ready", nil
+		taking := state.status == "ready" || state.status == "standby" // the latter where somebody made it one
+		return err == nil && state.pid == s.process.Pid && taking, nil
 	})
 }
 
