@@ -7,17 +7,39 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// buildWithClock builds a ferry whose wall clock can be moved while it runs. A
-// static Go program asks no library for the time, so that nothing can be put in
-// between as libfaketime does, and time namespaces leave the wall clock alone.
-// So the standard library's time.Now is replaced in this build: it adds what
-// a [clock] says. Its monotonic clock goes on, as it does when an
-// administrator or NTP sets a machine's clock.
-func buildWithClock(t *testing.T) string {
+// built is the program that all tests here share.
+var built struct {
+	sync.Once
+	folder, binary string
+}
+
+// build builds a ferry whose wall clock can be moved while it runs. A static Go
+// program asks no library for the time, so that nothing can be put in between
+// as libfaketime does, and time namespaces leave the wall clock alone. So the
+// standard library's time.Now is replaced in this build: it adds what a [clock]
+// says. Its monotonic clock goes on, as it does when an administrator or NTP
+// sets a machine's clock.
+func build(t *testing.T) (binary string) {
+	t.Helper()
+	built.Do(func() {
+		var err error
+		if built.folder, err = os.MkdirTemp("", "ferry-build-"); err != nil {
+			t.Fatal(err)
+		}
+		built.binary = buildWithClock(t, built.folder)
+	})
+	if built.binary == "" {
+		t.Fatal("there is no program to test")
+	}
+	return built.binary
+}
+
+func buildWithClock(t *testing.T, folder string) (binary string) {
 	t.Helper()
 	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -32,7 +54,7 @@ func buildWithClock(t *testing.T) string {
 	if !strings.Contains(string(text), now) {
 		t.Fatal("time.Now of this version of Go is another one: adapt buildWithClock")
 	}
-	moved := filepath.Join(t.TempDir(), "time.go")
+	moved := filepath.Join(folder, "time.go")
 	write(t, moved, strings.Replace(string(text), now, now+"\tsec += clockOffset()\n", 1))
 	offset, err := filepath.Abs("testdata/clock.go")
 	if err != nil {
@@ -45,16 +67,10 @@ func buildWithClock(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "overlay.json")
+	path := filepath.Join(folder, "overlay.json")
 	write(t, path, string(overlay))
-	return goBuild(t, "-overlay", path)
-}
-
-func goBuild(t *testing.T, flags ...string) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "ferry")
-	args := append([]string{"build", "-trimpath", "-o", binary}, flags...)
-	c := exec.CommandContext(t.Context(), "go", append(args, "ferry/cmd/ferry")...)
+	binary = filepath.Join(folder, "ferry")
+	c := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-overlay", path, "-o", binary, "ferry/cmd/ferry")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build ferry: %v\n%s", err, out)

@@ -26,7 +26,9 @@ var (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy's
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.RemoveAll(built.folder)
+	os.Exit(code)
 }
 
 func skipUnlessAsked(t *testing.T) {
@@ -47,6 +49,7 @@ const drainWithin = 90 * time.Second
 // world is a whole system under fault.
 type world struct {
 	postgres *server
+	owner    string // where the superuser finds the app's database
 	ferries  []*ferry
 	clients  *link // between the clients and the proxy in front of ferries
 }
@@ -54,7 +57,7 @@ type world struct {
 // TestFaults injects faults at random and in combination.
 func TestFaults(t *testing.T) {
 	skipUnlessAsked(t)
-	binary := buildWithClock(t)
+	binary := build(t)
 	first := *seed
 	for first == 0 {
 		first = uint64(rand.Uint32()) //nolint:gosec // no secret
@@ -69,7 +72,7 @@ func faultRound(t *testing.T, binary string, seed uint64) {
 	w := newWorld(t, binary)
 	faults := append(append(w.processFaults(), w.networkFaults()...), w.postgresFaults()...)
 	events := plan(random, faults, min(round, *duration))
-	h := w.underLoad(t, random, func() {
+	h := w.underLoad(t, random, func(*history.History, func() int64) {
 		for _, e := range events {
 			t.Log(e)
 		}
@@ -81,8 +84,9 @@ func faultRound(t *testing.T, binary string, seed uint64) {
 func newWorld(t *testing.T, binary string) *world {
 	t.Helper()
 	w := &world{postgres: newServer(t)}
+	w.owner = w.postgres.url("postgres")
 	w.postgres.smallDisk(t)
-	prepare(t, binary, w.postgres.url("postgres", ""))
+	prepare(t, binary, w.owner)
 	for i := range 3 {
 		w.ferries = append(w.ferries, newFerry(t, binary, fmt.Sprint("ferry", i+1), w.postgres.address))
 	}
@@ -94,7 +98,7 @@ const devices = 20
 
 // underLoad runs clients and an observer while disturb does, and until every
 // client has emptied its queue after that.
-func (w *world) underLoad(t *testing.T, random *rand.Rand, disturb func()) *history.History {
+func (w *world) underLoad(t *testing.T, random *rand.Rand, disturb func(h *history.History, now func() int64)) *history.History {
 	t.Helper()
 	ready, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -120,8 +124,8 @@ func (w *world) underLoad(t *testing.T, random *rand.Rand, disturb func()) *hist
 			}
 		})
 	}
-	observing.Go(func() { observe(ctx, w.postgres.url("postgres", ""), h, now, drained) })
-	disturb()
+	observing.Go(func() { observe(ctx, w.owner, h, now, drained) })
+	disturb(h, now)
 	close(quiet)
 	mended := time.Now()
 	late := time.AfterFunc(drainWithin, stop)
@@ -130,7 +134,7 @@ func (w *world) underLoad(t *testing.T, random *rand.Rand, disturb func()) *hist
 	close(drained)
 	observing.Wait()
 	t.Logf("queues were empty %.1f s after the last fault", time.Since(mended).Seconds())
-	if err := collect(t.Context(), w.postgres.url("postgres", ""), h); err != nil {
+	if err := collect(t.Context(), w.owner, h); err != nil {
 		t.Fatal(err)
 	}
 	return h

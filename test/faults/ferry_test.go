@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -75,20 +74,29 @@ func signIn(t *testing.T, user string) string {
 	return session
 }
 
-// ferry is one process of ferry, with a network path of its own to Postgres.
+// ferry is one process of ferry.
 type ferry struct {
 	*process
 	address string
-	path    *link
+	path    *link // to Postgres, where it is one that can be made worse
 	clock   *clock
 }
 
 // newFerry starts one in front of the Postgres at an address.
 func newFerry(t *testing.T, binary, name, database string) *ferry {
 	t.Helper()
-	f := &ferry{address: freeAddress(t), path: newLink(t, name+"-postgres", database), clock: newClock(t)}
+	path := newLink(t, name+"-postgres", database)
+	f := startFerry(t, binary, name, databaseURL(login, path.address())+"&pool_max_conns=6")
+	f.path = path
+	return f
+}
+
+// startFerry starts one that connects to url.
+func startFerry(t *testing.T, binary, name, url string) *ferry {
+	t.Helper()
+	f := &ferry{address: freeAddress(t), clock: newClock(t)}
 	f.process = newProcess(t, name, append(
-		environment(databaseURL(login, f.path.address(), "")+"&pool_max_conns=6"),
+		environment(url),
 		"FERRY_LISTEN="+f.address,
 		"FERRY_ADMIN_LISTEN=127.0.0.1:0",
 		"CLOCK_OFFSET_FILE="+f.clock.file.Name(),
@@ -133,9 +141,10 @@ frontend api
 backend ferry
   balance roundrobin
   option httpchk GET /readyz
+  timeout check 2s
 `, address)
 	for _, f := range ferries {
-		fmt.Fprintf(&config, "  server %s %s check inter 250ms fall 1 rise 1\n", f.name, f.address)
+		fmt.Fprintf(&config, "  server %s %s check inter 250ms fall 2 rise 1\n", f.name, f.address)
 	}
 	startHAProxy(t, "haproxy", config.String())
 	return address
@@ -144,13 +153,7 @@ backend ferry
 // startHAProxy starts Debian's haproxy with a configuration.
 func startHAProxy(t *testing.T, name, config string) {
 	t.Helper()
-	binary, err := exec.LookPath("haproxy")
-	if errors.Is(err, exec.ErrNotFound) {
-		if _, err := os.Stat("/usr/sbin/haproxy"); err != nil {
-			t.Fatal("haproxy is missing: on Debian, apt-get install haproxy")
-		}
-		binary = "/usr/sbin/haproxy"
-	}
+	binary := need(t, "haproxy", "haproxy")
 	path := filepath.Join(t.TempDir(), name+".cfg")
 	write(t, path, config)
 	if err := newProcess(t, name, nil, binary, "-db", "-f", path).start(); err != nil {

@@ -42,7 +42,7 @@ func (w *world) crashPostgres(ctx context.Context, _ *rand.Rand) (func(context.C
 func (w *world) admin(ctx context.Context, statements ...string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.postgres.url("postgres", ""))
+	conn, err := pgx.Connect(ctx, w.postgres.url("postgres"))
 	if err != nil {
 		return
 	}
@@ -59,7 +59,7 @@ func (w *world) insist(ctx context.Context, sql string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		conn, err := pgx.Connect(ctx, w.postgres.url("postgres", ""))
+		conn, err := pgx.Connect(ctx, w.postgres.url("postgres"))
 		if err == nil {
 			_, err = conn.Exec(ctx, sql)
 			closeConnection(conn)
@@ -77,7 +77,7 @@ func (w *world) insist(ctx context.Context, sql string) error {
 // killBackend makes Postgres end all its server processes and recover.
 func (w *world) killBackend(ctx context.Context, _ *rand.Rand) (func(context.Context) error, error) {
 	nothing := func(context.Context) error { return nil }
-	conn, err := pgx.Connect(ctx, w.postgres.url("postgres", ""))
+	conn, err := pgx.Connect(ctx, w.postgres.url("postgres"))
 	if err != nil {
 		return nothing, nil // Postgres is away
 	}
@@ -100,7 +100,7 @@ func (w *world) lockTables(ctx context.Context, random *rand.Rand) (func(context
 // whileHolding keeps a transaction open that has run statements.
 func (w *world) whileHolding(ctx context.Context, statements string) (func(context.Context) error, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	conn, err := pgx.Connect(ctx, w.postgres.url("postgres", ""))
+	conn, err := pgx.Connect(ctx, w.postgres.url("postgres"))
 	if err != nil {
 		return func(context.Context) error { cancel(); return nil }, nil // Postgres is away
 	}
@@ -176,7 +176,7 @@ func (s *server) smallDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	conn, err := pgx.Connect(t.Context(), s.url("postgres", ""))
+	conn, err := pgx.Connect(t.Context(), s.url("postgres"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"ferry/internal/postgres/devcluster"
 )
 
-const password = "only for this test"
+const password = "only-for-this-test"
 
 // server is a private Postgres that crashes and comes back. Its data is as
 // durable as Postgres makes it.
@@ -164,13 +164,9 @@ func signalPostmaster(data string, signal syscall.Signal) error {
 	return syscall.Kill(pid, signal)
 }
 
-// url is where a role finds the app's database, at an address or, if that is
-// empty, at Postgres itself.
-func (s *server) url(role, address string) string { return databaseURL(role, address, s.address) }
+func (s *server) url(role string) string { return databaseURL(role, s.address) }
 
-func databaseURL(role, address, direct string) string {
-	if address == "" {
-		address = direct
-	}
-	return fmt.Sprintf("postgres://%s:%s@%s/postgres?sslmode=disable", role, strings.ReplaceAll(password, " ", "%20"), address)
+// databaseURL is where a role finds the app's database, at one of addresses.
+func databaseURL(role string, addresses ...string) string {
+	return fmt.Sprintf("postgres://%s:%s@%s/postgres?sslmode=disable", role, password, strings.Join(addresses, ","))
 }

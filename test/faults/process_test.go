@@ -95,7 +95,11 @@ func (p *process) tail() string {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
+	lines = lines[max(0, len(lines)-12):]
+	for i := range lines {
+		lines[i] = lines[i][:min(len(lines[i]), 400)]
+	}
+	return string(bytes.Join(lines, []byte("\n")))
 }
 
 // complaints are the lines of its log that no fault excuses.
