@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -73,4 +74,27 @@ func TestGet(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A document that never ends to arrive is given up, whoever set the time.
+func TestGetIsGivenUpWhileADocumentArrives(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(`{"keys":[`))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	}))
+	transport := &http.Transport{}
+	t.Cleanup(func() { transport.CloseIdleConnections(); slow.Close() })
+	client := New(transport)
+	if client.http.Timeout != 5*time.Second {
+		t.Errorf("a document may take %s", client.http.Timeout)
+	}
+	client.http.Timeout = 50 * time.Millisecond
+	if document, err := client.Get(t.Context(), slow.URL); err == nil || document != nil {
+		t.Errorf("document %q, error %v", document, err)
+	}
+	<-gone
 }
