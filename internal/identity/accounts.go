@@ -137,11 +137,13 @@ func (a *Accounts) register(
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.count(ctx, makingPeriod, addressLimit("sign-up", from, signUpsByAddress)); err != nil {
+	attempt, err := a.count(ctx, makingPeriod, addressLimit("sign-up", from, signUpsByAddress))
+	if err != nil {
 		return nil, err
 	}
 	hash, err := a.hasher.hash(ctx, password)
 	if err != nil {
+		a.undecided(ctx, attempt)
 		return nil, err
 	}
 	token, tokenHash := newSessionToken()
@@ -194,9 +196,7 @@ func (a *Accounts) SignIn(ctx context.Context, from netip.Addr, email, password 
 	}
 	newHash := ""
 	if outdated {
-		if newHash, err = a.hasher.hash(ctx, password); err != nil {
-			return nil, userID, err
-		}
+		newHash, _ = a.hasher.hash(ctx, password) // empty where too many sign in: then the next time
 	}
 	token, tokenHash := newSessionToken()
 	session, err := a.store.StartSession(ctx, stored, newHash, tokenHash)
@@ -206,7 +206,7 @@ func (a *Accounts) SignIn(ctx context.Context, from netip.Addr, email, password 
 
 // prove is whether somebody knows the password of the account with an address,
 // and whether its hash is out of date. An attempt counts until it turns out to
-// be right, and the account is looked for whether or not it exists: neither the
+// be right, or is not decided at all, and the account is looked for whether or not it exists: neither the
 // answer nor its time tells. stored is nil where it does not exist.
 func (a *Accounts) prove(ctx context.Context, from netip.Addr, e Email, password string) (stored *StoredPassword, outdated bool, err error) {
 	attempt, err := a.count(ctx, signInPeriod,
@@ -220,10 +220,12 @@ func (a *Accounts) prove(ctx context.Context, from netip.Addr, e Email, password
 	case err == nil:
 		hash = stored.Hash
 	case !errors.Is(err, ErrNoAccount):
+		a.undecided(ctx, attempt)
 		return nil, false, storeAway(err)
 	}
 	right, outdated, err := a.hasher.verify(ctx, password, hash)
 	if err != nil {
+		a.undecided(ctx, attempt)
 		return stored, false, err
 	}
 	if !right || stored == nil {

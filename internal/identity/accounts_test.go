@@ -16,8 +16,14 @@ import (
 // onePassword is a store that has one account, and lets everybody try.
 type onePassword struct {
 	AccountStore
-	email string
-	hash  string
+	email     string
+	hash      string
+	takenBack int
+}
+
+func (s *onePassword) TakeBack(context.Context, Attempt) error {
+	s.takenBack++
+	return nil
 }
 
 func (s *onePassword) CountAttempt(context.Context, time.Duration, []Limit) (time.Time, time.Duration, error) {
@@ -35,14 +41,17 @@ func (s *onePassword) FindPassword(_ context.Context, email Email) (*StoredPassw
 // signs in waits for a turn to hash, and hashes once, either way.
 func TestSignInDoesNotTellWhoHasAnAccount(t *testing.T) {
 	t.Parallel()
-	store := &onePassword{email: "ann@example.com", hash: newHash(quick()).String()} // of no password
+	const ann = "ann@example.com"
+	hash := newHash(quick()).String() // of no password
 	type outcome struct {
 		Code, Detail string
 		Took         time.Duration
+		TakenBack    int // attempts that do not count
 	}
 	signIn := func(t *testing.T, turns bool, email string) outcome {
 		var got outcome
 		synctest.Test(t, func(t *testing.T) {
+			store := &onePassword{email: ann, hash: hash}
 			a := NewAccounts(AccountOptions{
 				Store: store, Denylist: NewDenylist(&sharedList{}, slog.New(slog.DiscardHandler), time.Now), Hashing: quick(), Now: time.Now,
 			})
@@ -54,7 +63,7 @@ func TestSignInDoesNotTellWhoHasAnAccount(t *testing.T) {
 				t.Fatalf("signed in: %+v", s)
 			}
 			f := fault.From(err)
-			got = outcome{string(f.Code), f.Detail, time.Since(started)}
+			got = outcome{string(f.Code), f.Detail, time.Since(started), store.takenBack}
 		})
 		return got
 	}
@@ -62,10 +71,10 @@ func TestSignInDoesNotTellWhoHasAnAccount(t *testing.T) {
 		turns bool
 		want  outcome
 	}{
-		{true, outcome{string(fault.InvalidCredentials), "the e-mail address or the password is wrong", 0}},
-		{false, outcome{string(fault.Unavailable), "too many people are signing in right now; try again", hashWait}},
+		{true, outcome{string(fault.InvalidCredentials), "the e-mail address or the password is wrong", 0, 0}},
+		{false, outcome{string(fault.Unavailable), "too many people are signing in right now; try again", hashWait, 1}},
 	} {
-		for _, email := range []string{store.email, "nobody@example.com"} {
+		for _, email := range []string{ann, "nobody@example.com"} {
 			if diff := cmp.Diff(c.want, signIn(t, c.turns, email)); diff != "" {
 				t.Errorf("%s, turns to hash %t (-want +got):\n%s", email, c.turns, diff)
 			}

@@ -82,6 +82,14 @@ func (a *Accounts) count(ctx context.Context, period time.Duration, limits ...Li
 	return Attempt{Limits: limits, At: at}, nil
 }
 
+// undecided takes back an attempt that told nobody anything, or retries of it
+// would lock out whoever comes while too many do. Where that fails, it counts.
+func (a *Accounts) undecided(ctx context.Context, attempt Attempt) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	_ = a.store.TakeBack(ctx, attempt)
+}
+
 // storeAway is the answer to a failure of the store.
 func storeAway(err error) *fault.Error {
 	return fault.Retry(err, 2*time.Second, "accounts cannot be looked up right now; try again")
