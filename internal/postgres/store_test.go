@@ -181,17 +181,17 @@ func TestOldHistoryIsForgottenOnlyBeyondADayAndAThousandOperations(t *testing.T)
 	t.Parallel()
 	b := setup(t)
 	batch := func(first int) string {
-		ops := make([]op, 100)
+		ops := make([]op, 150) // too many for ferry.progress
 		for i := range ops {
 			ops[i] = put(first+i, "counted", uid(first+i), map[string]any{"value": 1})
 		}
 		return body(ops...)
 	}
-	for i := range 12 {
-		b.upload(alice, batch(1+100*i))
+	for i := range 8 {
+		b.upload(alice, batch(1+150*i))
 	}
 	b.exec(`UPDATE ferry.history SET created_at = now() - interval '25 hours'`)
-	b.upload(alice, batch(1201)) // makes 1300 operations: the first 300 are beyond both limits
+	b.upload(alice, batch(1201)) // makes 1350 operations: the first two batches are beyond both limits
 	if got := b.text(`SELECT min(first_op_id)::text FROM ferry.history`); got != "301" {
 		t.Errorf("history begins at operation %s, want 301", got)
 	}
