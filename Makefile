@@ -82,6 +82,11 @@ cover: ## measure the tests' coverage, into bin/cover.html
 image: ## build the container image, tagged IMAGE
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
+.PHONY: sbom
+sbom: build ## list what bin/ferry is made of (CycloneDX), in bin/ferry.cdx.json
+	NO_COLOR=1 go tool -modfile=tools/sbom.mod cyclonedx-gomod bin -json -licenses -std \
+		-version $(VERSION) -output bin/ferry.cdx.json bin/ferry
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf bin

@@ -20,7 +20,7 @@ import (
 	"ferry/internal/uploads"
 )
 
-func gzipped(t *testing.T, content []byte, level int) []byte {
+func gzipped(t testing.TB, content []byte, level int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := gzip.NewWriterLevel(&b, level)
