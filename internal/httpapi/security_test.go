@@ -75,7 +75,9 @@ func TestClientsCannotForgeRecords(t *testing.T) {
 		func() {
 			a.do(t, "OPTIONS", "/upload", nil, header("Origin", `http://x","user":"forged`), header("Access-Control-Request-Method", "POST"))
 		},
-		func() { a.upload(t, "{}", header("Content-Type", `text/"forged`), header("Content-Encoding", `"forged`)) },
+		func() {
+			a.upload(t, "{}", header("Content-Type", `text/"forged`), header("Content-Encoding", `"forged`))
+		},
 	} {
 		send()
 	}
