@@ -21,6 +21,7 @@ func (d *Doctor) serverChecks() []doctor.Check {
 		{Code: "wal-level", Severity: doctor.Error, Find: d.asked(walLevel)},
 		{Code: "crash-unsafe", Severity: doctor.Error, Find: d.asked(crashUnsafe)},
 		{Code: "synchronous-commit", Severity: doctor.Warning, Find: d.asked(asynchronous)},
+		{Code: "replication-slot", Severity: doctor.Warning, Find: d.asked(replicationSlots)},
 		{Code: "clock-skew", Severity: doctor.Warning, Find: d.asked(d.clockSkew)},
 		{Code: "behind-transaction-pooler", Severity: doctor.Error, Find: d.behindPooler},
 		{Code: "not-behind-pooler", Severity: doctor.Note, Find: d.asked(d.notBehindPooler)},
@@ -168,6 +169,31 @@ func asynchronous(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
 			"Go back to the default:", s.reset), err
 	}
 	return nil, err
+}
+
+// slotsSQL lists the logical slots of this database that nobody reads from, or
+// that can no longer be read.
+const slotsSQL = `
+SELECT slot_name, coalesce(wal_status, '') = 'lost', coalesce(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), '?')
+FROM pg_replication_slots
+WHERE slot_type = 'logical' AND database = current_database() AND NOT pg_is_in_recovery()
+  AND (NOT active OR wal_status = 'lost')
+ORDER BY slot_name`
+
+func replicationSlots(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
+	var slot, size string
+	var lost bool
+	return rowsAs(ctx, tx, slotsSQL, nil, []any{&slot, &lost, &size}, func() doctor.Finding {
+		problem := fmt.Sprintf("Nobody reads from the replication slot %s, and Postgres keeps %s of WAL for it, until the disk is full.", slot, size)
+		if lost {
+			problem = fmt.Sprintf("The replication slot %s has lost WAL that it needs: the PowerSync Service must replicate anew.", slot)
+		}
+		return doctor.Finding{
+			Problem: problem,
+			Remedy:  "Let the PowerSync Service run; drop a slot that nobody needs any more:",
+			Run:     fmt.Sprintf("SELECT pg_drop_replication_slot(%s);", literal(slot)),
+		}
+	})
 }
 
 // maxClockSkew is far below the 60 s by which the PowerSync Service, and ferry

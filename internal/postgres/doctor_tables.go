@@ -18,6 +18,7 @@ import (
 func (d *Doctor) tableChecks() []doctor.Check {
 	return []doctor.Check{
 		{Code: "tables-unreadable", Severity: doctor.Error, Find: d.readTables},
+		{Code: "upload-schemas", Severity: doctor.Error, Find: d.tables(d.schemasInVain)},
 		{Code: "no-upload-tables", Severity: doctor.Warning, Find: d.tables(d.noTables)},
 		{Code: "upload-tables", Severity: doctor.Error, Find: d.tables(d.namedInVain)},
 		{Code: "table-settings", Severity: doctor.Error, Find: d.eachTable(badSettings)},
@@ -82,7 +83,13 @@ func (d *Doctor) tables(f func(ctx context.Context, tx pgx.Tx, tables []clientTa
 			return nil, doctor.ErrSkipped
 		}
 		tables := d.clientTables()
-		return d.asked(func(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) { return f(ctx, tx, tables) })(ctx)
+		return d.asked(func(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
+			findings, err := f(ctx, tx, tables)
+			if hasSQLState(err, "42704") { // there is no such role, as unsafe-upload-role reports
+				err = doctor.ErrSkipped
+			}
+			return findings, err
+		})(ctx)
 	}
 }
 
@@ -103,6 +110,31 @@ func (t clientTable) takesUploads() bool { return t.refusal == "" }
 
 // isPlain is whether it is a table or a partitioned table, and no view.
 func (t clientTable) isPlain() bool { return t.kind == "r" || t.kind == "p" }
+
+// uselessSchemasSQL lists those schemas of $1 that are not there, or that the role
+// $2 may not use.
+const uselessSchemasSQL = `
+SELECT wanted.name, n.oid IS NULL
+FROM unnest($1::text[]) AS wanted (name)
+LEFT JOIN pg_namespace n ON n.nspname = wanted.name
+WHERE n.oid IS NULL OR NOT has_schema_privilege($2, n.oid, 'USAGE')`
+
+func (d *Doctor) schemasInVain(ctx context.Context, tx pgx.Tx, _ []clientTable) ([]doctor.Finding, error) {
+	var name string
+	var missing bool
+	return rowsAs(ctx, tx, uselessSchemasSQL, []any{d.configured.Schemas, d.configured.Role}, []any{&name, &missing}, func() doctor.Finding {
+		if missing {
+			return doctor.Finding{
+				Problem: fmt.Sprintf("FERRY_UPLOAD_SCHEMAS names %s, and there is no such schema.", name),
+				Remedy:  "Correct the name; it is taken exactly, upper and lower case apart.",
+			}
+		}
+		return doctor.Finding{
+			Problem: fmt.Sprintf("The upload role may not use schema %s: its tables take no uploads, whatever is granted on them.", name),
+			Remedy:  "Let it:", Run: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", ident(name), ident(d.configured.Role)),
+		}
+	})
+}
 
 func (d *Doctor) noTables(_ context.Context, _ pgx.Tx, tables []clientTable) ([]doctor.Finding, error) {
 	if slices.ContainsFunc(tables, clientTable.takesUploads) {

@@ -39,6 +39,7 @@ func ailments() map[string]ailment {
 		"database-unreachable": {change: func(o *postgres.DoctorOptions) { o.URL = "postgres://nobody:hidden@localhost/x?host=/nowhere" }},
 		"read-only-database":   {sql: `ALTER DATABASE $db SET default_transaction_read_only = on`, cured: true},
 		"synchronous-commit":   {sql: `ALTER DATABASE $db SET synchronous_commit = off`, cured: true},
+		"replication-slot":     {sql: `SELECT pg_create_logical_replication_slot('slot_of_$db', 'pgoutput')`, cured: true},
 		"clock-skew":           {change: func(o *postgres.DoctorOptions) { o.Now = func() time.Time { return time.Now().Add(-time.Minute) } }},
 		"not-behind-pooler":    {change: func(o *postgres.DoctorOptions) { o.TransactionPool = true }},
 
@@ -50,6 +51,10 @@ func ailments() map[string]ailment {
 		"superuser-login":    {change: func(o *postgres.DoctorOptions) { o.URL = strings.Replace(o.URL, loginRole, "postgres", 1) }},
 		"claims-function":    {change: func(o *postgres.DoctorOptions) { o.ClaimsFunction = []string{"public", "gone"} }},
 
+		"upload-schemas": {
+			sql:    `CREATE SCHEMA "App"; CREATE TABLE "App".things (id int PRIMARY KEY)`,
+			change: func(o *postgres.DoctorOptions) { o.Schemas = []string{"public", "App"} }, cured: true,
+		},
 		"no-upload-tables": {sql: `REVOKE ALL ON ALL TABLES IN SCHEMA public FROM authenticated`},
 		"upload-tables": {
 			sql:    `GRANT SELECT ON unprotected TO authenticated; ALTER TABLE unprotected ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON unprotected USING (true); ALTER PUBLICATION powersync ADD TABLE unprotected`,
