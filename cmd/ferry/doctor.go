@@ -15,8 +15,9 @@ import (
 	"ferry/internal/postgres"
 )
 
-const doctorMore = `It reads the same variables as ferry serve, looks at them, at the identity providers
-and at the database, and changes nothing. docs/doctor.md lists all that it can find.
+const doctorMore = `It reads the same variables as ferry serve, looks at them, at the identity providers,
+the PowerSync Service and the database, and changes nothing. docs/doctor.md lists all
+that it can find.
 
 It exits with 0 where it finds no error, with 1 where it does (with --strict also
 for warnings), and with 2 for a mistake in the command line.
@@ -62,7 +63,7 @@ func databaseDoctor(ctx context.Context, cfg *config.Config) *postgres.Doctor {
 
 // doctorChecks are all checks. wrong is what is wrong with the configuration.
 func doctorChecks(cfg *config.Config, wrong error, database *postgres.Doctor) []doctor.Check {
-	return slices.Concat(configChecks(cfg, wrong), tokenChecks(cfg), sessionChecks(cfg), database.Checks())
+	return slices.Concat(configChecks(cfg, wrong), tokenChecks(cfg), serviceChecks(cfg), sessionChecks(cfg), database.Checks())
 }
 
 // without leaves out the checks of a comma list.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,18 +11,58 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/internal/config"
 	"ferry/internal/doctor"
+	"ferry/internal/tokens"
 )
 
+// newService judges tokens as the PowerSync Service does. It knows the keys k1
+// (tokenKey), k2 (guessable), a and b, and takes tokens for itself, whatever
+// name it is called by, or for powersync-dev.
+func newService(t *testing.T) (url string) {
+	t.Helper()
+	var keys []tokens.Key
+	for id, secret := range map[string]string{"k1": tokenKey, "k2": guessableKey, "a": "a" + tokenKey, "b": "b" + tokenKey} {
+		key, err := tokens.NewHS256Key(id, []byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	set, err := tokens.NewKeySet(keys[0], keys[1:]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		refusals := set.Inspect(token, []string{"http://" + r.Host, "powersync-dev"}, time.Now()).Refusals
+		switch {
+		case r.Method != http.MethodPost || r.URL.Path != "/sync/stream":
+			http.NotFound(w, r)
+		case len(refusals) > 0:
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprintf(w, `{"error":{"code":%q,"status":401,"description":"Authentication failed"}}`, refusals[0].Code)
+		default: // and go on until the client hangs up, which shows once the body is read
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+const guessableKey = "my-super-secret-key-for-the-server"
+
 // healthyEnvironment has no fault but that there is no database.
-func healthyEnvironment() []string {
+func healthyEnvironment(service string) []string {
 	return []string{
 		"DATABASE_URL=postgres://app:hidden-password@localhost/app?host=/nowhere",
-		"FERRY_POWERSYNC_URL=https://sync.example.com",
+		"FERRY_POWERSYNC_URL=" + service,
 		"FERRY_TOKEN_KID=k1",
 		"FERRY_TOKEN_SECRET=" + encoded(tokenKey),
 		"FERRY_SESSION_SECRET=" + encoded(sessionKey),
@@ -43,7 +84,7 @@ func newProvider(t *testing.T, keys string) string {
 }
 
 // mistaken are environments, behind the healthy one, that provoke one finding.
-func mistaken(t *testing.T) map[string][]string {
+func mistaken(t *testing.T, service string) map[string][]string {
 	t.Helper()
 	keySet := func(names ...string) string {
 		var keys []string
@@ -56,18 +97,21 @@ func mistaken(t *testing.T) map[string][]string {
 		return []string{"FERRY_SESSION_SECRET=", "FERRY_SESSION_ISSUER=us", "FERRY_SESSION_AUDIENCE=app", "FERRY_SESSION_JWKS_URL=" + newProvider(t, keys) + "/jwks?key=hidden-key"}
 	}
 	return map[string][]string{
-		"configuration":          {"FERRY_TOKEN_TTL=1y"},
-		"configuration-warning":  {"FERRY_POWERSYNC_URL=https://sync.example.com/"},
-		"cors-any-origin":        {"FERRY_CORS_ORIGINS=*"},
-		"trusted-header-wide":    {"FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8,0.0.0.0/1"},
-		"trusted-proxies-wide":   {"FERRY_TRUSTED_PROXIES=::/0"},
-		"no-token-key":           {"FERRY_TOKEN_KID=", "FERRY_TOKEN_SECRET="},
-		"guessable-secret":       {"FERRY_TOKEN_SECRET=" + encoded("my-super-secret-key-for-the-server")},
-		"several-token-keys":     {"FERRY_TOKEN_KID=", "FERRY_TOKEN_SECRET=", keySet("a", "b")},
-		"token-audience":         {"FERRY_TOKEN_AUDIENCE=powersync-dev"},
-		"powersync-url-insecure": {"FERRY_POWERSYNC_URL=http://sync.example.com"},
-		"session-keys":           jwks(`{"kty":"oct","k":"c2VjcmV0"}`),
-		"session-keys-skipped":   jwks(oneKey + `,{"kty":"oct","k":"c2VjcmV0"}`),
+		"configuration":         {"FERRY_TOKEN_TTL=1y"},
+		"configuration-warning": {"FERRY_POWERSYNC_URL=" + service + "/"},
+		"cors-any-origin":       {"FERRY_CORS_ORIGINS=*"},
+		"trusted-header-wide":   {"FERRY_TRUSTED_HEADER_FROM=10.0.0.0/8,0.0.0.0/1"},
+		"trusted-proxies-wide":  {"FERRY_TRUSTED_PROXIES=::/0"},
+		"no-token-key":          {"FERRY_TOKEN_KID=", "FERRY_TOKEN_SECRET="},
+		"guessable-secret":      {"FERRY_TOKEN_KID=k2", "FERRY_TOKEN_SECRET=" + encoded(guessableKey)},
+		"several-token-keys":    {"FERRY_TOKEN_KID=", "FERRY_TOKEN_SECRET=", keySet("a", "b")},
+		"token-audience":        {"FERRY_TOKEN_AUDIENCE=powersync-dev"},
+		// The service listens there, too, but the name is none of this machine's.
+		"powersync-url-insecure":   {"FERRY_POWERSYNC_URL=" + strings.Replace(service, "127.0.0.1", "0.0.0.0", 1)},
+		"powersync-refuses-tokens": {"FERRY_TOKEN_KID=k3"},
+		"powersync-unreachable":    {"FERRY_POWERSYNC_URL=" + service + "/somewhere/else"},
+		"session-keys":             jwks(`{"kty":"oct","k":"c2VjcmV0"}`),
+		"session-keys-skipped":     jwks(oneKey + `,{"kty":"oct","k":"c2VjcmV0"}`),
 	}
 }
 
@@ -75,22 +119,23 @@ func mistaken(t *testing.T) map[string][]string {
 func examineVariables(t *testing.T, environ []string) []doctor.Finding {
 	t.Helper()
 	cfg, wrong := config.LoadDoctor(environ)
-	checks := slices.Concat(configChecks(cfg, wrong), tokenChecks(cfg), sessionChecks(cfg))
+	checks := slices.Concat(configChecks(cfg, wrong), tokenChecks(cfg), serviceChecks(cfg), sessionChecks(cfg))
 	return doctor.Examine(t.Context(), checks).Findings
 }
 
 func TestDoctorFindsEachMistakeInTheVariables(t *testing.T) {
 	t.Parallel()
-	if got := examineVariables(t, healthyEnvironment()); len(got) > 0 {
+	service := newService(t)
+	if got := examineVariables(t, healthyEnvironment(service)); len(got) > 0 {
 		t.Errorf("findings of a healthy environment: %+v", got)
 	}
-	ok := append(healthyEnvironment(), "FERRY_SESSION_SECRET=", "FERRY_SESSION_ISSUER=us", "FERRY_SESSION_AUDIENCE=app",
+	ok := append(healthyEnvironment(service), "FERRY_SESSION_SECRET=", "FERRY_SESSION_ISSUER=us", "FERRY_SESSION_AUDIENCE=app",
 		"FERRY_SESSION_JWKS_URL="+newProvider(t, oneKey))
 	if got := examineVariables(t, ok); len(got) > 0 {
 		t.Errorf("findings of a healthy provider: %+v", got)
 	}
-	for code, more := range mistaken(t) {
-		got := examineVariables(t, append(healthyEnvironment(), more...))
+	for code, more := range mistaken(t, service) {
+		got := examineVariables(t, append(healthyEnvironment(service), more...))
 		if len(got) != 1 || got[0].Code != code {
 			t.Errorf("%s: findings %+v", code, got)
 		}
@@ -105,8 +150,8 @@ func TestDoctorFindsEachMistakeInTheVariables(t *testing.T) {
 func TestEveryCheckOfTheVariablesIsProvoked(t *testing.T) {
 	t.Parallel()
 	cfg, _ := config.LoadDoctor(nil)
-	provoked := mistaken(t)
-	for _, c := range slices.Concat(configChecks(cfg, nil), tokenChecks(cfg), sessionChecks(cfg)) {
+	provoked := mistaken(t, newService(t))
+	for _, c := range slices.Concat(configChecks(cfg, nil), tokenChecks(cfg), serviceChecks(cfg), sessionChecks(cfg)) {
 		if provoked[c.Code] == nil {
 			t.Errorf("nothing provokes %s", c.Code)
 		}
@@ -163,20 +208,21 @@ func decodeReport(t *testing.T, out string) (r doctorReport) {
 
 func TestDoctorGoesOnWithoutDatabaseAndWithABrokenConfiguration(t *testing.T) {
 	t.Parallel()
+	service := newService(t)
 	for name, test := range map[string]struct {
 		environ []string
 		want    []string
 		skips   string
 	}{
-		"no database":    {healthyEnvironment(), []string{"database-unreachable"}, "wal-level"},
-		"nothing at all": {nil, []string{"configuration", "configuration", "no-token-key"}, "database-unreachable"},
+		"no database":    {healthyEnvironment(service), []string{"database-unreachable"}, "wal-level"},
+		"nothing at all": {nil, []string{"configuration", "configuration", "no-token-key"}, "powersync-refuses-tokens"},
 		"not a URL": {
-			append(healthyEnvironment(), "DATABASE_URL=hidden-password", "FERRY_CORS_ORIGINS=*"),
+			append(healthyEnvironment(service), "DATABASE_URL=hidden-password", "FERRY_CORS_ORIGINS=*"),
 			[]string{"configuration", "cors-any-origin"},
 			"database-unreachable",
 		},
 		"not one for pgx": {
-			append(healthyEnvironment(), "DATABASE_URL=postgres://u:hidden-password@localhost/x?sslmode=none"),
+			append(healthyEnvironment(service), "DATABASE_URL=postgres://u:hidden-password@localhost/x?sslmode=none"),
 			[]string{"database-unreachable"},
 			"wal-level",
 		},
@@ -201,7 +247,7 @@ func TestDoctorGoesOnWithoutDatabaseAndWithABrokenConfiguration(t *testing.T) {
 func TestDoctorSaysWhatIsWrongAndExitsAccordingly(t *testing.T) {
 	t.Parallel()
 	db, r := newMigrated(t)
-	environ := append(serveEnvironment(db.URLAs(r.login, ""), r), "FERRY_MIGRATE_DATABASE_URL="+db.URL)
+	environ := append(serveEnvironment(db.URLAs(r.login, ""), r), "FERRY_MIGRATE_DATABASE_URL="+db.URL, "FERRY_POWERSYNC_URL="+newService(t))
 	// What the tests' server lacks, and what is no warning here.
 	const server = "crash-unsafe,wal-level"
 	db.Exec(t, `CREATE PUBLICATION powersync FOR TABLE notes`)
