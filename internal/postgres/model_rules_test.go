@@ -35,6 +35,14 @@ CREATE TABLE scores (
     tag      text UNIQUE,
     owner_id text NOT NULL DEFAULT current_setting('app.user_id')
 );
+-- A score of 13 is refused at COMMIT, if it is still there.
+CREATE FUNCTION refuse_unlucky() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF EXISTS (SELECT FROM public.scores WHERE id = new.id AND value = 13) THEN RAISE EXCEPTION 'unlucky'; END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER refuse_unlucky AFTER INSERT OR UPDATE ON scores
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_unlucky();
 CREATE TABLE model_writes (row text, operation text);
 CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -123,9 +131,12 @@ type modelRejection struct {
 	first, last  int // op ids
 	operations   int
 	puts         map[string]bool
+	ops          []modelOp     // what is stored
+	index        map[int]int   // of an op id within the client transaction
 	reasons      []modelReason // any of which may be given
 	state        string
 	told         string // the code that was given
+	depends      bool   // whether it was refused for another rejection at first
 }
 
 // modelReason is why a transaction is rejected. Which of several is found
@@ -187,7 +198,6 @@ func transactionsOf(ops []modelOp) [][]modelOp {
 
 func (m *model) deliverTransaction(user, client string, tx []modelOp, e *expectation) {
 	var open []modelOp
-	var reasons, soft []modelReason
 	for _, o := range tx {
 		v, ok := m.known[o.key(user, client)]
 		switch {
@@ -204,43 +214,17 @@ func (m *model) deliverTransaction(user, client string, tx []modelOp, e *expecta
 	if len(open) == 0 {
 		return
 	}
-	reason := func(code string, o modelOp) modelReason {
-		index := slices.IndexFunc(tx, func(other modelOp) bool { return other.opID == o.opID })
-		return modelReason{Code: code, OpID: o.opID, OpIndex: index, Table: o.table, ID: o.id}
+	index := map[int]int{}
+	for i, o := range tx {
+		index[o.opID] = i
 	}
-	trial := m.clone()
-	ignored := map[int]bool{}
-	depends := m.continues(user, client, open[0])
-	if depends {
-		reasons = append(reasons, reason("depends_on_rejected", open[0]))
-	} else {
-		for _, o := range open {
-			if code := malformedIn(o); code != "" {
-				reasons = append(reasons, reason(code, o))
-			}
-		}
-		for i, o := range open {
-			codes, missing := trial.apply(user, o)
-			for _, code := range codes {
-				reasons = append(reasons, reason(code, o))
-			}
-			switch {
-			case len(codes) > 0:
-			case missing == hiddenFromUser:
-				soft = append(soft, reason("forbidden", o))
-			case missing == notThere && m.waitsForPut(user, client, o, open[i+1:]):
-				soft = append(soft, reason("depends_on_rejected", o))
-			case missing == notThere:
-				ignored[i] = true
-			}
-			if len(codes) > 0 {
-				break
-			}
-		}
+	if m.continues(user, client, open[0]) {
+		e.add(m.reject(user, client, open, index, []modelReason{reasonOf("depends_on_rejected", open[0], index)}))
+		return
 	}
-	reasons = append(reasons, soft...)
+	trial, ignored, reasons := m.try(user, client, open, index)
 	if len(reasons) > 0 {
-		e.add(m.reject(user, client, open, reasons))
+		e.add(m.reject(user, client, open, index, reasons))
 		return
 	}
 	m.rows, m.writes = trial.rows, trial.writes
@@ -254,16 +238,78 @@ func (m *model) deliverTransaction(user, client string, tx []modelOp, e *expecta
 	}
 }
 
+func reasonOf(code string, o modelOp, index map[int]int) modelReason {
+	return modelReason{Code: code, OpID: o.opID, OpIndex: index[o.opID], Table: o.table, ID: o.id}
+}
+
+// try carries out a client transaction on a copy of the model. It returns which
+// of its operations are ignored, or the reasons that it may be refused for.
+func (m *model) try(user, client string, open []modelOp, index map[int]int) (trial *model, ignored map[int]bool, reasons []modelReason) {
+	var soft []modelReason
+	trial, ignored = m.clone(), map[int]bool{}
+	for _, o := range open {
+		if code := malformedIn(o); code != "" {
+			reasons = append(reasons, reasonOf(code, o, index))
+		}
+	}
+	for i, o := range open {
+		codes, missing := trial.apply(user, o)
+		for _, code := range codes {
+			reasons = append(reasons, reasonOf(code, o, index))
+		}
+		switch {
+		case len(codes) > 0:
+		case missing == hiddenFromUser:
+			soft = append(soft, reasonOf("forbidden", o, index))
+		case missing == notThere && m.waitsForPut(user, client, o, open[i+1:]):
+			soft = append(soft, reasonOf("depends_on_rejected", o, index))
+		case missing == notThere:
+			ignored[i] = true
+		}
+		if len(codes) > 0 {
+			break
+		}
+	}
+	if trial.unlucky(open) { // nothing tells which of them it was
+		for _, o := range open {
+			soft = append(soft, reasonOf("raise_exception", o, index))
+		}
+	}
+	return trial, ignored, append(reasons, soft...)
+}
+
+// unlucky is whether operations left a score that is refused at COMMIT.
+func (m *model) unlucky(ops []modelOp) bool {
+	return slices.ContainsFunc(ops, func(o modelOp) bool {
+		return o.table == "scores" && o.kind != "DELETE" && m.rows[o.row()]["value"] == unlucky
+	})
+}
+
+const unlucky = "13"
+
+// replay carries out a rejection that is open, and does not wait for another one
+// that is, or returns why it is refused again.
+func (m *model) replay(r *modelRejection) (applied, ignored int, reasons []modelReason) {
+	r.state = "replayed"
+	trial, gone, reasons := m.try(r.user, r.client, r.ops, r.index)
+	if len(reasons) > 0 {
+		r.state, r.reasons = "open", reasons
+		return 0, 0, reasons
+	}
+	m.rows, m.writes = trial.rows, trial.writes
+	return len(r.ops) - len(gone), len(gone), nil
+}
+
 func (e *expectation) add(r *modelRejection) {
 	if !slices.Contains(e.rejections, r) {
 		e.rejections = append(e.rejections, r)
 	}
 }
 
-func (m *model) reject(user, client string, open []modelOp, reasons []modelReason) *modelRejection {
+func (m *model) reject(user, client string, open []modelOp, index map[int]int, reasons []modelReason) *modelRejection {
 	r := &modelRejection{
 		user: user, client: client, txID: open[0].txID, first: open[0].opID, last: open[len(open)-1].opID,
-		operations: len(open), puts: map[string]bool{}, reasons: reasons, state: "open",
+		operations: len(open), puts: map[string]bool{}, ops: open, index: index, reasons: reasons, state: "open",
 	}
 	for _, o := range open {
 		if o.kind == "PUT" {
@@ -279,7 +325,7 @@ func (m *model) reject(user, client string, open []modelOp, reasons []modelReaso
 // that stands rejected.
 func (m *model) continues(user, client string, o modelOp) bool {
 	return o.txID != 0 && slices.ContainsFunc(m.rejections, func(r *modelRejection) bool {
-		return r.user == user && r.client == client && r.txID == o.txID && r.last < o.opID
+		return r.user == user && r.client == client && r.txID == o.txID && r.last < o.opID && r.state != "replayed"
 	})
 }
 
@@ -427,7 +473,7 @@ func (m *model) lines() []string {
 			tx = fmt.Sprintf("|%d", r.txID)
 		}
 		depends := "f"
-		if r.told == "depends_on_rejected" {
+		if r.depends {
 			depends = "t"
 		}
 		lines = append(lines, fmt.Sprintf("rejection|%s|%s|%s%s|%d|%d|%d|%s|%s",

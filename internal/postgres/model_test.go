@@ -41,7 +41,7 @@ func TestUploadsEqualASequentialModel(t *testing.T) {
 			p.devices = append(p.devices, &device{user: alice, client: name}, &device{user: bob, client: name})
 		}
 		actions := []string{
-			"upload", "upload", "redeliver", "twice", "together", "interrupt", "copy", "reset", "discard",
+			"upload", "upload", "redeliver", "twice", "together", "interrupt", "copy", "reset", "discard", "replay",
 		}
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			p.act(rapid.SampledFrom(actions).Draw(rt, "action"))
@@ -68,6 +68,8 @@ func (p *program) act(action string) {
 		p.reset()
 	case "discard":
 		p.discard()
+	case "replay":
+		p.replay()
 	}
 }
 
@@ -134,7 +136,28 @@ func (p *program) fill(d *device, n int) {
 func (p *program) front(d *device) []modelOp {
 	n := rapid.IntRange(1, 7).Draw(p.T, "count")
 	p.fill(d, n)
-	return slices.Clone(d.queue[:n])
+	return beforeRepair(slices.Clone(d.queue[:n]))
+}
+
+// beforeRepair cuts off the client transactions from the first one on that
+// touches what an earlier one left to be refused at COMMIT. What several
+// transactions are committed as is judged together: what the later one mends
+// was never there.
+func beforeRepair(ops []modelOp) []modelOp {
+	broken := map[string]bool{}
+	n := 0
+	for _, tx := range transactionsOf(ops) {
+		if slices.ContainsFunc(tx, func(o modelOp) bool { return broken[o.row()] }) {
+			return ops[:n]
+		}
+		for _, o := range tx {
+			if fmt.Sprint(o.data["value"]) == unlucky {
+				broken[o.row()] = true
+			}
+		}
+		n += len(tx)
+	}
+	return ops
 }
 
 // acknowledge takes from the queue what was sent.
@@ -169,7 +192,7 @@ func drawOp(t *rapid.T) modelOp {
 	switch o.table {
 	case "scores":
 		if some("value") {
-			o.data["value"] = rapid.SampledFrom([]any{0, 7, 42, 1000, -1, "none"}).Draw(t, "value")
+			o.data["value"] = rapid.SampledFrom([]any{0, 7, 42, 1000, -1, "none", 13}).Draw(t, "value")
 		}
 		if tag := tagOf(n); o.kind == "PUT" && rapid.Bool().Draw(t, "has tag") {
 			o.data["tag"] = tag
@@ -210,7 +233,7 @@ func (p *program) redeliver() {
 	if len(p.stale) > 0 && rapid.Bool().Draw(p.T, "of a database that is gone") {
 		old := rapid.SampledFrom(p.stale).Draw(p.T, "database")
 		from := rapid.IntRange(0, len(old.ops)-1).Draw(p.T, "from")
-		old.ops = old.ops[from:rapid.IntRange(from+1, min(from+9, len(old.ops))).Draw(p.T, "to")]
+		old.ops = beforeRepair(old.ops[from:rapid.IntRange(from+1, min(from+9, len(old.ops))).Draw(p.T, "to")])
 		p.deliver(old)
 		return
 	}
@@ -226,10 +249,10 @@ func (p *program) again(d *device) (ops []modelOp, fresh int) {
 	back := rapid.IntRange(0, min(9, len(d.sent))).Draw(p.T, "sent before")
 	ops = slices.Clone(d.sent[len(d.sent)-back:])
 	if len(ops) > 0 && rapid.Bool().Draw(p.T, "nothing new") {
-		return ops[:rapid.IntRange(1, len(ops)).Draw(p.T, "to")], 0
+		return beforeRepair(ops[:rapid.IntRange(1, len(ops)).Draw(p.T, "to")]), 0
 	}
-	front := p.front(d)
-	return append(ops, front...), len(front)
+	ops = beforeRepair(append(ops, p.front(d)...))
+	return ops, max(0, len(ops)-back)
 }
 
 // deliverTwice sends two cuts of one client's operations at the same time, to
@@ -358,6 +381,18 @@ func (p *program) copyDevice() {
 }
 
 func (p *program) discard() {
+	r := p.drawOpen()
+	if r == nil {
+		return
+	}
+	r.state = "discarded"
+	if settled, err := p.b.rejections().Discard(p.b.t.Context(), r.id); err != nil || !settled {
+		p.fail("a rejection is not discarded", "%v %v", settled, err)
+	}
+}
+
+// drawOpen draws an open rejection; nil if there is none.
+func (p *program) drawOpen() *modelRejection {
 	var open []*modelRejection
 	for _, r := range p.model.rejections {
 		if r.state == "open" {
@@ -365,14 +400,56 @@ func (p *program) discard() {
 		}
 	}
 	if len(open) == 0 {
+		return nil
+	}
+	return rapid.SampledFrom(open).Draw(p.T, "rejection")
+}
+
+// replay replays an open rejection.
+func (p *program) replay() {
+	r := p.drawOpen()
+	if r == nil {
 		return
 	}
-	r := rapid.SampledFrom(open).Draw(p.T, "rejection")
-	r.state = "discarded"
-	const discardSQL = `UPDATE ferry.rejections SET state = 'discarded', settled_at = now() WHERE id = $1`
-	if _, err := p.b.admin.Exec(p.b.t.Context(), discardSQL, r.id); err != nil {
+	var got *postgres.Replayed
+	if err := p.b.rejections().Replay(p.b.t.Context(), r.id, true, func(replayed *postgres.Replayed) { got = replayed }); err != nil {
+		p.fail("a replay fails", "%v", err)
+	}
+	want := postgres.Replayed{ID: r.id, State: uploads.Open}
+	code := ""
+	if got.Refusal != nil {
+		code = got.Refusal.Code
+	}
+	if p.waits(r) {
+		if code != "depends_on_rejected" {
+			p.fail("a replay does not wait for what it depends on", "%+v", got)
+		}
+		return
+	}
+	applied, ignored, reasons := p.model.replay(r)
+	if len(reasons) > 0 {
+		r.told = code
+		if !slices.ContainsFunc(reasons, func(reason modelReason) bool { return reason.Code == code }) {
+			p.fail("a replay is refused for another reason", "%q, want one of %+v", code, reasons)
+		}
+		want.Refusal = got.Refusal
+	} else {
+		want.State, want.Applied, want.Ignored = uploads.Replayed, applied, ignored
+	}
+	if diff := cmp.Diff(want, *got); diff != "" {
+		p.fail("a replay differs", "(-want +got):\n%s", diff)
+	}
+}
+
+// waits is whether a rejection depends on another one that is open.
+func (p *program) waits(r *modelRejection) bool {
+	stored, err := p.b.rejections().Find(p.b.t.Context(), r.id)
+	if err != nil {
 		p.Fatal(err)
 	}
+	return slices.ContainsFunc(p.model.rejections, func(other *modelRejection) bool {
+		return other.id == stored.DependsOn && other.state == "open"
+	})
 }
 
 // deliver sends an upload and holds the answer against the model's.
@@ -562,6 +639,9 @@ func (r *modelRejection) explains(got uploads.Rejection) bool {
 func learn(want expectation, got *uploads.Result) {
 	for _, r := range want.rejections {
 		i := slices.IndexFunc(got.Rejected, r.explains)
+		if r.id == "" {
+			r.depends = got.Rejected[i].Code == "depends_on_rejected"
+		}
 		r.id, r.told = got.Rejected[i].ID, got.Rejected[i].Code
 	}
 }
