@@ -28,7 +28,7 @@ func configChecks(cfg *config.Config, wrong error) []doctor.Check {
 }
 
 // always makes a Find of what needs nothing but the configuration.
-func always(find func() []doctor.Finding) func(context.Context) ([]doctor.Finding, error) {
+func always(find func() []doctor.Finding) doctor.Find {
 	return func(context.Context) ([]doctor.Finding, error) { return find(), nil }
 }
 
@@ -47,7 +47,7 @@ func mistakes(wrong error) (findings []doctor.Finding) {
 func warnings(cfg *config.Config) (findings []doctor.Finding) {
 	for _, w := range cfg.Warnings {
 		variable, _, _ := strings.Cut(w, ":")
-		findings = append(findings, doctor.Finding{Problem: w + ".", Remedy: "Set " + variable + " exactly."})
+		findings = append(findings, doctor.Finding{Problem: w + ".", Remedy: "Set or change " + variable + "."})
 	}
 	return findings
 }

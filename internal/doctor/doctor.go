@@ -36,16 +36,18 @@ type Finding struct {
 	Run string `json:"run,omitempty"`
 }
 
+// Find returns what is wrong, and nothing where all is well. It changes nothing,
+// shows no secret, and ends with ctx. It fails with ErrSkipped where something
+// that another check reports keeps it from looking.
+type Find func(ctx context.Context) ([]Finding, error)
+
 // Check looks for one thing that can be wrong. To add one, put it into the list
 // of its area, its code into docs/doctor.md, and what provokes it into the
 // area's test.
 type Check struct {
 	Code     string // kebab-case
 	Severity Severity
-	// Find returns what is wrong, and nothing where all is well. It changes
-	// nothing, shows no secret, and ends with ctx. It fails with ErrSkipped
-	// where something that another check reports keeps it from looking.
-	Find func(ctx context.Context) ([]Finding, error)
+	Find     Find
 }
 
 // ErrSkipped means that a check could not look, for a reason that is reported

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"ferry/internal/doctor"
 )
@@ -61,7 +62,7 @@ const limitCheckSQL = `SELECT set_config('statement_timeout', '5s', true), set_c
 type find func(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error)
 
 // asked runs f in a transaction, unless the database is away.
-func (d *Doctor) asked(f find) func(ctx context.Context) ([]doctor.Finding, error) {
+func (d *Doctor) asked(f find) doctor.Find {
 	return func(ctx context.Context) (found []doctor.Finding, err error) {
 		if d.away {
 			return nil, doctor.ErrSkipped
@@ -73,12 +74,15 @@ func (d *Doctor) asked(f find) func(ctx context.Context) ([]doctor.Finding, erro
 			found, err = f(ctx, tx)
 			return err
 		})
+		if _, refused := errors.AsType[*pgconn.ConnectError](err); refused || ctx.Err() != nil {
+			d.away = true // or else each further check would wait as long
+		}
 		return found, err
 	}
 }
 
 // needsSchema is asked for what reads the tables of schema ferry.
-func (d *Doctor) needsSchema(f find) func(ctx context.Context) ([]doctor.Finding, error) {
+func (d *Doctor) needsSchema(f find) doctor.Find {
 	return d.asked(func(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
 		found, err := f(ctx, tx)
 		if hasSQLState(err, "42P01", "3F000", "42501", "42883", "42703") { // as schemaChecks report
@@ -97,14 +101,16 @@ func advised(text string) doctor.Finding {
 	return doctor.Finding{Problem: sentence(problem), Remedy: sentence(remedy)}
 }
 
-// sentence begins with a capital letter and ends with a full stop.
-func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }
-
-// found is one finding, or none where the text is empty.
-func found(problem, remedy, run string) []doctor.Finding {
-	if problem == "" {
-		return nil
+// sentence makes a text begin with a capital letter and end with a full stop.
+func sentence(text string) string {
+	if text == "" {
+		return ""
 	}
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
+
+// found is one finding.
+func found(problem, remedy, run string) []doctor.Finding {
 	return []doctor.Finding{{Problem: problem, Remedy: remedy, Run: run}}
 }
 

@@ -95,15 +95,13 @@ func notPublished(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]docto
 	if _, err := needPublication(ctx, tx); err != nil {
 		return nil, err
 	}
-	published, err := oidsOf(ctx, tx, publishedSQL, tables)
-	var findings []doctor.Finding
-	for _, t := range tables {
-		if err == nil && t.takesUploads() && t.isPlain() && !published[t.oid] {
-			findings = append(findings, found(fmt.Sprintf("%s takes uploads but is not in publication powersync: what clients write to it never comes back to any device.", t),
-				"Add it; ignore this where clients only write:", fmt.Sprintf("ALTER PUBLICATION powersync ADD TABLE %s;", t.sql))...)
+	return unlisted(ctx, tx, publishedSQL, nil, tables, func(t clientTable) []doctor.Finding {
+		if !t.takesUploads() || !t.isPlain() {
+			return nil
 		}
-	}
-	return findings, err
+		return found(fmt.Sprintf("%s takes uploads but is not in publication powersync: what clients write to it never comes back to any device.", t),
+			"Add it; ignore this where clients only write:", fmt.Sprintf("ALTER PUBLICATION powersync ADD TABLE %s;", t.sql))
+	})
 }
 
 func (d *Doctor) checkpointsNotPublished(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {

@@ -64,11 +64,19 @@ func schemaNewer(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
 }
 
 // missingGrantsSQL lists what ferry's own role lacks of the rights in $1 (tables)
-// and $2 (privileges), and names that role.
+// and $2 (privileges) and to call schema ferry's functions, and names that role.
 const missingGrantsSQL = `
-SELECT session_user::text, coalesce(string_agg(g.privilege || ' on ' || g.name, ', '), '')
-FROM unnest($1::text[], $2::text[]) AS g (name, privilege)
-WHERE NOT has_table_privilege(to_regclass(g.name), g.privilege)`
+SELECT session_user::text, coalesce(string_agg(missing.text, ', '), '')
+FROM (
+    SELECT g.privilege || ' on ' || g.name
+    FROM unnest($1::text[], $2::text[]) AS g (name, privilege)
+    WHERE NOT has_table_privilege(to_regclass(g.name), g.privilege)
+    UNION ALL
+    SELECT 'EXECUTE on ' || p.oid::regprocedure
+    FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'ferry' AND NOT has_function_privilege(p.oid, 'EXECUTE')
+) AS missing (text)`
 
 func serviceRights(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
 	var tables, privileges []string
@@ -118,7 +126,7 @@ func superuserLogin(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
 	}
 	return found(fmt.Sprintf("DATABASE_URL connects as the superuser %s: a trigger or function that resets its role has every right.", login),
 		"Serve as a role that only has what serving needs, made like this:",
-		"psql -c 'CREATE ROLE ferry_login LOGIN PASSWORD ''…'''\nferry migrate up --grant-to ferry_login"), nil
+		"psql -c \"CREATE ROLE ferry_login LOGIN PASSWORD '…'\"\nferry migrate up --grant-to ferry_login"), nil
 }
 
 func (d *Doctor) claimsFunction(ctx context.Context) ([]doctor.Finding, error) {

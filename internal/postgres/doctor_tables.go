@@ -2,11 +2,11 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -24,12 +24,12 @@ func (d *Doctor) tableChecks() []doctor.Check {
 		{Code: "table-settings", Severity: doctor.Error, Find: d.eachTable(badSettings)},
 		{Code: "table-with-rules", Severity: doctor.Error, Find: d.eachTable(d.withRules)},
 		{Code: "granted-without-rls", Severity: doctor.Warning, Find: d.eachTable(d.grantedWithoutRLS)},
-		{Code: "uploads-without-rls", Severity: doctor.Warning, Find: d.tables(d.uploadsWithoutRLS)},
-		{Code: "no-policy", Severity: doctor.Warning, Find: d.tables(d.noPolicy)},
+		{Code: "uploads-without-rls", Severity: doctor.Warning, Find: d.eachUnlisted(invokersSQL, d.uploadsWithoutRLS)},
+		{Code: "no-policy", Severity: doctor.Warning, Find: d.eachUnlisted(policiesSQL, d.noPolicy, d.configured.Role)},
 		{Code: "no-id-column", Severity: doctor.Error, Find: d.eachTable(noID)},
 		{Code: "unreadable-id", Severity: doctor.Warning, Find: d.eachTable(d.unreadableID)},
 		{Code: "id-not-unique", Severity: doctor.Warning, Find: d.eachTable(idNotUnique)},
-		{Code: "no-primary-key", Severity: doctor.Warning, Find: d.tables(noPrimaryKey)},
+		{Code: "no-primary-key", Severity: doctor.Warning, Find: d.eachUnlisted(keyedSQL, noPrimaryKey)},
 		{Code: "hidden-rows", Severity: doctor.Warning, Find: d.tables(hiddenRows)},
 		{Code: "bytea-encoding", Severity: doctor.Warning, Find: d.eachTable(byteaEncoding)},
 		{Code: "put-absent-null", Severity: doctor.Warning, Find: d.eachTable(putAbsentNull)},
@@ -77,7 +77,7 @@ func (d *Doctor) clientTables() []clientTable {
 }
 
 // tables asks f, unless the catalog could not be read.
-func (d *Doctor) tables(f func(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error)) func(context.Context) ([]doctor.Finding, error) {
+func (d *Doctor) tables(f func(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error)) doctor.Find {
 	return func(ctx context.Context) ([]doctor.Finding, error) {
 		if d.catalog == nil {
 			return nil, doctor.ErrSkipped
@@ -94,13 +94,44 @@ func (d *Doctor) tables(f func(ctx context.Context, tx pgx.Tx, tables []clientTa
 }
 
 // eachTable is tables for what the catalog alone tells of one table.
-func (d *Doctor) eachTable(f func(t clientTable) []doctor.Finding) func(context.Context) ([]doctor.Finding, error) {
+func (d *Doctor) eachTable(f func(t clientTable) []doctor.Finding) doctor.Find {
 	return d.tables(func(_ context.Context, _ pgx.Tx, tables []clientTable) (findings []doctor.Finding, _ error) {
 		for _, t := range tables {
 			findings = append(findings, f(t)...)
 		}
 		return findings, nil
 	})
+}
+
+// eachUnlisted is eachTable without the tables that a query lists.
+func (d *Doctor) eachUnlisted(sql string, f func(t clientTable) []doctor.Finding, args ...any) doctor.Find {
+	return d.tables(func(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error) {
+		return unlisted(ctx, tx, sql, args, tables, f)
+	})
+}
+
+// unlisted asks f for each table whose oid a query does not list. $1 of it are
+// the oids of all, args the rest.
+func unlisted(ctx context.Context, tx pgx.Tx, sql string, args []any, tables []clientTable, f func(t clientTable) []doctor.Finding) ([]doctor.Finding, error) {
+	oids := make([]uint32, len(tables))
+	for i, t := range tables {
+		oids[i] = t.oid
+	}
+	rows, err := tx.Query(ctx, sql, append([]any{oids}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
+	if err != nil {
+		return nil, err
+	}
+	var findings []doctor.Finding
+	for _, t := range tables {
+		if !slices.Contains(listed, t.oid) {
+			findings = append(findings, f(t)...)
+		}
+	}
+	return findings, nil
 }
 
 // String is for people; sql is for SQL.
@@ -175,7 +206,8 @@ func badSettings(t clientTable) []doctor.Finding {
 }
 
 func (d *Doctor) withRules(t clientTable) []doctor.Finding {
-	if !t.rules || !t.granted || t.misconfigured || !t.rls && !t.isNamed(d.configured.Tables) {
+	wanted := t.isNamed(d.configured.Tables) || t.rls && len(d.configured.Tables) == 0
+	if !t.rules || !t.granted || !wanted || t.misconfigured {
 		return nil
 	}
 	return found(fmt.Sprintf("Uploads to %s are rejected: %s.", t.client, t.refusal), "Put triggers in the place of the rules, and drop them:",
@@ -202,25 +234,17 @@ SELECT c.oid
 FROM pg_class c, pg_options_to_table(c.reloptions) o
 WHERE c.oid = ANY ($1) AND o.option_name = 'security_invoker' AND o.option_value::boolean`
 
-func (d *Doctor) uploadsWithoutRLS(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error) {
-	invokers, err := oidsOf(ctx, tx, invokersSQL, tables)
-	if err != nil {
-		return nil, err
+func (d *Doctor) uploadsWithoutRLS(t clientTable) []doctor.Finding {
+	switch {
+	case !t.takesUploads(), t.rls:
+		return nil
+	case t.kind == "v":
+		return found(fmt.Sprintf("View %s takes uploads with the rights of its owner: whoever writes to it is held by the owner's policies, not by the user's.", t),
+			"From Postgres 15 on, let it run with the rights of its user; otherwise make sure that the view itself keeps users apart:",
+			fmt.Sprintf("ALTER VIEW %s SET (security_invoker = true);", t.sql))
 	}
-	var findings []doctor.Finding
-	for _, t := range tables {
-		switch {
-		case !t.takesUploads(), t.rls, invokers[t.oid]:
-		case t.kind == "v":
-			findings = append(findings, found(fmt.Sprintf("View %s takes uploads with the rights of its owner: whoever writes to it is held by the owner's policies, not by the user's.", t),
-				"From Postgres 15 on, let it run with the rights of its user; otherwise make sure that the view itself keeps users apart:",
-				fmt.Sprintf("ALTER VIEW %s SET (security_invoker = true);", t.sql))...)
-		default:
-			findings = append(findings, found(fmt.Sprintf("%s takes uploads and has no row-level security: every signed-in user can change every row.", t),
-				"Give it policies; ignore this where all users are meant to:", d.protect(t))...)
-		}
-	}
-	return findings, nil
+	return found(fmt.Sprintf("%s takes uploads and has no row-level security: every signed-in user can change every row.", t),
+		"Give it policies; ignore this where all users are meant to:", d.protect(t))
 }
 
 // policiesSQL lists those tables of $1 that have a policy for writing which
@@ -231,34 +255,12 @@ FROM pg_policy p, unnest(p.polroles) AS applies (role)
 WHERE p.polrelid = ANY ($1) AND p.polpermissive AND p.polcmd <> 'r'
   AND (applies.role = 0 OR pg_has_role($2, applies.role, 'USAGE'))`
 
-func (d *Doctor) noPolicy(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error) {
-	with, err := oidsOf(ctx, tx, policiesSQL, tables, d.configured.Role)
-	var findings []doctor.Finding
-	for _, t := range tables {
-		if err == nil && t.takesUploads() && t.rls && !with[t.oid] {
-			findings = append(findings, found(fmt.Sprintf("%s has row-level security, and no policy that lets %s write: every upload to it is rejected.", t, d.configured.Role),
-				"Make a policy; where clients are to stay out, take the grant back (REVOKE INSERT, UPDATE, DELETE):", d.protect(t))...)
-		}
+func (d *Doctor) noPolicy(t clientTable) []doctor.Finding {
+	if !t.takesUploads() || !t.rls {
+		return nil
 	}
-	return findings, err
-}
-
-// oidsOf runs a query for the oids of some tables. $1 of it are those of all.
-func oidsOf(ctx context.Context, tx pgx.Tx, sql string, tables []clientTable, args ...any) (map[uint32]bool, error) {
-	all := make([]uint32, len(tables))
-	for i, t := range tables {
-		all[i] = t.oid
-	}
-	rows, err := tx.Query(ctx, sql, append([]any{all}, args...)...)
-	if err != nil {
-		return nil, err
-	}
-	listed, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
-	oids := map[uint32]bool{}
-	for _, oid := range listed {
-		oids[oid] = true
-	}
-	return oids, err
+	return found(fmt.Sprintf("%s has row-level security, and no policy that lets %s write: every upload to it is rejected.", t, d.configured.Role),
+		"Make a policy; where clients are to stay out, take the grant back (REVOKE INSERT, UPDATE, DELETE):", d.protect(t))
 }
 
 func noID(t clientTable) []doctor.Finding {
@@ -280,12 +282,12 @@ func (d *Doctor) unreadableID(t clientTable) []doctor.Finding {
 		"Grant SELECT as well:", fmt.Sprintf("GRANT SELECT ON %s TO %s;", t.sql, ident(d.configured.Role)))
 }
 
-// idNotUnique leaves partitioned tables alone, whose keys have more columns.
+// idNotUnique leaves partitioned tables alone, whose keys must have more columns.
 func idNotUnique(t clientTable) []doctor.Finding {
-	if !t.takesUploads() || t.id == nil || !t.isPlain() || len(t.idIndexes) > 0 || t.kind == "p" && t.idIndexed {
+	if !t.takesUploads() || t.id == nil || t.kind != "r" || len(t.idIndexes) > 0 {
 		return nil
 	}
-	return found(fmt.Sprintf("%s has no unique index on %s alone: two devices can make the same row twice, and each upload reads the whole table.", t, t.id.name),
+	return found(fmt.Sprintf("%s has no unique index on %s alone: two devices can make the same row twice, and without any index each upload reads the whole table.", t, t.id.name),
 		"Make one:", fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s);", t.sql, t.id.sql))
 }
 
@@ -296,16 +298,12 @@ FROM pg_class c
 WHERE c.oid = ANY ($1)
   AND (c.relreplident IN ('f', 'i') OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid))`
 
-func noPrimaryKey(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error) {
-	keyed, err := oidsOf(ctx, tx, keyedSQL, tables)
-	var findings []doctor.Finding
-	for _, t := range tables {
-		if err == nil && t.takesUploads() && t.isPlain() && t.id != nil && !keyed[t.oid] {
-			findings = append(findings, found(fmt.Sprintf("%s has no primary key: once it is in a publication, Postgres refuses every UPDATE and DELETE of it.", t),
-				"Make one:", fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (%s);", t.sql, t.id.sql))...)
-		}
+func noPrimaryKey(t clientTable) []doctor.Finding {
+	if !t.takesUploads() || !t.isPlain() || t.id == nil {
+		return nil
 	}
-	return findings, err
+	return found(fmt.Sprintf("%s has no primary key: once it is in a publication, Postgres refuses every UPDATE and DELETE of it.", t),
+		"Make one:", fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (%s);", t.sql, t.id.sql))
 }
 
 // ownersSQL names the owners of ferry.existing_rows and of a table, and says
@@ -319,9 +317,16 @@ WHERE f.oid = 'ferry.existing_rows'::regproc AND c.oid = $1`
 // for no row. $1: table, $2: its id column.
 const lookPastPoliciesSQL = `SELECT ferry.existing_rows($1::oid::regclass, $2, '{}')`
 
-// hiddenRows tries on each table whether its hidden rows can be told from missing ones.
-func hiddenRows(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.Finding, error) {
-	var findings []doctor.Finding
+// mayLookSQL is whether ferry may ask so at all, of which service-rights tells.
+const mayLookSQL = `SELECT has_function_privilege('ferry.existing_rows(regclass, name, text[])', 'EXECUTE')`
+
+// hiddenRows tries on each table whether its hidden rows can be told from
+// missing ones.
+func hiddenRows(ctx context.Context, tx pgx.Tx, tables []clientTable) (findings []doctor.Finding, _ error) {
+	var may bool
+	if err := tx.QueryRow(ctx, mayLookSQL).Scan(&may); err != nil || !may {
+		return nil, errors.Join(doctor.ErrSkipped, err) // as schemaChecks report
+	}
 	for _, t := range tables {
 		if !t.takesUploads() || t.id == nil {
 			continue
@@ -330,49 +335,55 @@ func hiddenRows(ctx context.Context, tx pgx.Tx, tables []clientTable) ([]doctor.
 			_, err := nested.Exec(ctx, lookPastPoliciesSQL, t.oid, t.id.name)
 			return err
 		})
-		if hasSQLState(err, "42883", "3F000") {
-			return nil, doctor.ErrSkipped // schema ferry is not there, as schemaChecks report
+		if err == nil {
+			continue
 		}
 		if !hasSQLState(err, "42501") {
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		var function, owner string
-		var may bool
-		if err := tx.QueryRow(ctx, ownersSQL, t.oid).Scan(&function, &owner, &may); err != nil {
 			return nil, err
 		}
-		problem := fmt.Sprintf("Rows of %s that a user cannot see count as missing: changing one is ignored, where it should be rejected.", t)
-		if may {
-			findings = append(findings, found(problem, fmt.Sprintf("ferry can look past the policies of tables alone, not of views, whose id has a built-in type (it is %s), and that do not force row-level security on their owner.", t.id.typ.name), "")...)
-			continue
+		f, err := whyHidden(ctx, tx, t)
+		if err != nil {
+			return nil, err
 		}
-		findings = append(findings, found(problem, "Let the owner of ferry.existing_rows be a member of the table's owner:",
-			fmt.Sprintf("GRANT %s TO %s;", owner, function))...)
+		findings = append(findings, f...)
 	}
 	return findings, nil
+}
+
+func whyHidden(ctx context.Context, tx pgx.Tx, t clientTable) ([]doctor.Finding, error) {
+	var function, owner string
+	var member bool
+	if err := tx.QueryRow(ctx, ownersSQL, t.oid).Scan(&function, &owner, &member); err != nil {
+		return nil, err
+	}
+	problem := fmt.Sprintf("Rows of %s that a user cannot see count as missing: changing one is ignored, where it should be rejected.", t)
+	if !member {
+		return found(problem, "Let the owner of ferry.existing_rows be a member of the table's owner:", fmt.Sprintf("GRANT %s TO %s;", owner, function)), nil
+	}
+	return found(problem, fmt.Sprintf("ferry looks past the policies of tables, not of views, whose id is of a built-in type (it is %s), "+
+		"and which do not force row-level security on their owner. Ignore this where that cannot be.", t.id.typ.name), ""), nil
 }
 
 func byteaEncoding(t clientTable) []doctor.Finding {
 	if !t.takesUploads() {
 		return nil
 	}
-	var names, settings []string
-	for _, name := range slices.Sorted(maps.Keys(t.columns)) {
-		if c := t.columns[name]; c.typ.class == classBytea && !c.encodingSet && !c.generated {
-			names, settings = append(names, c.name), append(settings, fmt.Sprintf(`%s: "base64"`, strconv.Quote(c.name)))
+	encodings := map[string]string{}
+	for _, c := range t.columns {
+		if c.typ.class == classBytea && !c.encodingSet && !c.generated {
+			encodings[c.name] = "base64"
 		}
 	}
-	if names == nil {
+	if len(encodings) == 0 {
 		return nil
 	}
+	names := slices.Sorted(maps.Keys(encodings))
+	settings, _ := json.Marshal(encodings) // text always marshals
 	return found(fmt.Sprintf("Nothing says how clients write bytea in %s (%s). It is read as base64; but hex is often legal base64 too, and would be stored as other bytes.", t.client, strings.Join(names, ", ")),
 		"Say base64 or hex:",
 		fmt.Sprintf("INSERT INTO ferry.tables (client_name, schema_name, table_name, bytea_encoding)\nVALUES (%s, %s, %s, %s)\n"+
 			"ON CONFLICT (client_name) DO UPDATE SET bytea_encoding = tables.bytea_encoding || excluded.bytea_encoding;",
-			literal(t.client), literal(t.schema), literal(t.table.name), literal("{"+strings.Join(settings, ", ")+"}")))
+			literal(t.client), literal(t.schema), literal(t.table.name), literal(string(settings))))
 }
 
 func putAbsentNull(t clientTable) []doctor.Finding {

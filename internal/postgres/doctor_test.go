@@ -46,7 +46,7 @@ func ailments() map[string]ailment {
 		"schema-missing":     {sql: `DROP SCHEMA ferry CASCADE`},
 		"schema-outdated":    {sql: `DELETE FROM ferry.goose_db_version WHERE version_id > 1`},
 		"schema-newer":       {sql: `INSERT INTO ferry.goose_db_version (version_id, is_applied) VALUES (99999, true)`},
-		"service-rights":     {sql: `REVOKE DELETE ON ferry.history FROM ferry_service`},
+		"service-rights":     {sql: `REVOKE DELETE ON ferry.history FROM ferry_service; REVOKE EXECUTE ON FUNCTION ferry.existing_rows FROM ferry_service`},
 		"unsafe-upload-role": {change: func(o *postgres.DoctorOptions) { o.Role = "nobody_at_all" }},
 		"superuser-login":    {change: func(o *postgres.DoctorOptions) { o.URL = strings.Replace(o.URL, loginRole, "postgres", 1) }},
 		"claims-function":    {change: func(o *postgres.DoctorOptions) { o.ClaimsFunction = []string{"public", "gone"} }},
