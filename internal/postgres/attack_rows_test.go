@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"fmt"
 	"testing"
+
+	"ferry/internal/postgres"
 )
 
 // A verdict must not rest on what a neighbour did that is taken back with it.
@@ -100,4 +102,31 @@ func TestAttackAWideRangeOfOpIDs(t *testing.T) {
 	b.expect(t, outcome{Applied: 2000}, "u", "c", entries...)
 	b.expect(t, outcome{Applied: 2, Duplicates: 1}, "u", "c",
 		putNote(0, "first", `{"n":1}`), entries[1000], putNote(1<<62, "last", `{"n":1}`))
+}
+
+// A table that is made, or renamed, after a PUT into it was rejected has the same
+// rows for its clients.
+func TestWhatNeedsARejectedRowIsFoundUnderEachNameOfItsTable(t *testing.T) {
+	t.Parallel()
+	const readable = `ALTER TABLE %[1]s ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON %[1]s USING (true); GRANT ALL ON %[1]s TO authenticated`
+	for name, c := range map[string]struct{ before, after, fix string }{
+		"made":    {``, `CREATE TABLE things (id text PRIMARY KEY, n int); ` + fmt.Sprintf(readable, "things"), ``},
+		"renamed": {`CREATE TABLE things (id text PRIMARY KEY, n int CHECK (n > 1)); ` + fmt.Sprintf(readable, "things"), `ALTER TABLE things RENAME TO assets; INSERT INTO ferry.tables (client_name, table_name) VALUES ('things', 'assets')`, `ALTER TABLE assets DROP CONSTRAINT things_n_check; ALTER TABLE assets RENAME TO things; DELETE FROM ferry.tables`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := attackOn(t, c.before)
+			put := b.apply(t, "u", "c", entryOf(1, 1, "PUT", "things", "a", `{"n":1}`))
+			b.db.Exec(t, c.after)
+			b.expect(t, outcome{Codes: []string{"depends_on_rejected"}}, "u", "c", entryOf(2, 2, "PATCH", "things", "a", `{"n":2}`))
+			b.db.Exec(t, c.fix)
+			rejections := &postgres.Rejections{Store: b.store}
+			if err := rejections.Replay(t.Context(), put.Rejected[0].ID, false, func(*postgres.Replayed) {}); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.text(t, `SELECT n::text FROM things`); got != "2" {
+				t.Errorf("n is %s after the replay, want 2", got)
+			}
+		})
+	}
 }

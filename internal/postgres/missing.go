@@ -365,30 +365,37 @@ func (s *Store) warnOfHiddenRows(t *table, err error) {
 
 // dependencies is the query for the rejection that each missing row waits for.
 func (r *run) dependencies(missing []*operation, depends []*uuid) query {
-	hashes, opIDs := newTextArray(40*len(missing)), newTextArray(12*len(missing))
-	for _, o := range missing {
-		hash := r.rowHash(o.op)
-		hashes.addText(hex.EncodeToString(hash[:]))
-		opIDs.addText(strconv.FormatInt(o.op.OpID, 10))
+	hashes, opIDs := newTextArray(80*len(missing)), newTextArray(24*len(missing))
+	var refs []int
+	for i, o := range missing {
+		for _, hash := range r.rowHashes(o.op) {
+			refs = append(refs, i)
+			hashes.addText(hash)
+			opIDs.addText(strconv.FormatInt(o.op.OpID, 10))
+		}
 	}
 	return query{
 		sql:    dependenciesSQL,
 		replan: true,
 		params: append(r.client(), hashes.param(), opIDs.param()),
-		row:    positionAndID(len(missing), func(i int, root uuid) { depends[i] = &root }),
+		row:    positionAndID(len(refs), func(i int, root uuid) { depends[refs[i]] = &root }),
 	}
 }
 
-// rowHash names a user's row in ferry.rejections.puts, whatever the length of its id:
-// the row on the server, where the catalog knows it, so that another spelling
-// of the id, or another client table over the same one, names it as well.
-func (r *run) rowHash(op *uploads.Operation) [16]byte {
-	table, id := op.Table, op.ID
+// rowHashes name a user's row in ferry.rejections.puts, whatever the length of its
+// id. The first is for what the client calls it, whatever becomes of the table. The
+// second is for the row on the server, where the catalog knows it, so that another
+// spelling of the id, or another client table over the same one, names it as well.
+func (r *run) rowHashes(op *uploads.Operation) []string {
+	hash := func(table, id string) string {
+		sum := sha256.Sum256([]byte(r.caller.UserID + "\x00" + table + "\x00" + id))
+		return hex.EncodeToString(sum[:16])
+	}
+	hashes := []string{hash(op.Table, op.ID)}
 	if t := r.catalog.tables[op.Table]; t != nil && t.id != nil {
-		if text, err := appendText(nil, t.id.typ, op.ID, true); err == nil {
-			table, id = t.sql, string(text)
+		if id, err := appendText(nil, t.id.typ, op.ID, true); err == nil {
+			hashes = append(hashes, hash(t.sql, string(id)))
 		}
 	}
-	sum := sha256.Sum256([]byte(r.caller.UserID + "\x00" + table + "\x00" + id))
-	return [16]byte(sum[:16])
+	return hashes
 }

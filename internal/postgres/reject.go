@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -227,11 +226,12 @@ func asSent(ops []*operation) []byte {
 
 // putHashes names the rows that a transaction would have made.
 func (r *run) putHashes(ops []*operation) param {
-	hashes := newTextArray(40 * len(ops))
+	hashes := newTextArray(80 * len(ops))
 	for _, o := range ops {
 		if o.op.Kind == uploads.Put {
-			hash := r.rowHash(o.op)
-			hashes.addText(hex.EncodeToString(hash[:]))
+			for _, hash := range r.rowHashes(o.op) {
+				hashes.addText(hash)
+			}
 		}
 	}
 	return hashes.param()
