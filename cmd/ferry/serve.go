@@ -249,6 +249,7 @@ func newServer(ctx context.Context, variable, address string, handler http.Handl
 			WriteTimeout:      60 * time.Second,
 			IdleTimeout:       120 * time.Second,
 			MaxHeaderBytes:    32 << 10,
+			ConnState:         collectAsConnectionsCome(),
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
 	}, nil
