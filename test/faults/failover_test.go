@@ -34,7 +34,7 @@ func TestFailover(t *testing.T) {
 	random := rand.New(rand.NewPCG(*seed, 0)) //nolint:gosec // no secret
 	h := w.underLoad(t, random, func(h *history.History, now func() int64) {
 		probes := w.probes(t, h, now)
-		until := time.Now().Add(*duration)
+		until := time.Now().Add(*duration / 2)
 		for n := 0; n < 2 || time.Now().Before(until); n++ {
 			if !w.failOver(t, cluster, n%3 == 2, probes) {
 				return

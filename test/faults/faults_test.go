@@ -57,6 +57,7 @@ type world struct {
 // TestFaults injects faults at random and in combination.
 func TestFaults(t *testing.T) {
 	skipUnlessAsked(t)
+	t.Parallel() // with TestSlowClients, which mostly waits
 	binary := build(t)
 	first := *seed
 	for first == 0 {

@@ -89,6 +89,29 @@ func (p *process) end(signal syscall.Signal) (code int, err error) {
 	return code, err
 }
 
+// memoryMiB is a field of the program's /proc status, such as VmHWM.
+func (p *process) memoryMiB(t *testing.T, field string) float64 {
+	t.Helper()
+	p.mu.Lock()
+	pid := p.running.Process.Pid
+	p.mu.Unlock()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			var kib float64
+			if _, err := fmt.Sscan(rest, &kib); err != nil {
+				t.Fatal(err)
+			}
+			return kib / 1024
+		}
+	}
+	t.Fatalf("no %s in the status of %s", field, p.name)
+	return 0
+}
+
 func (p *process) tail() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
