@@ -43,6 +43,8 @@ type run struct {
 	// splits is whether this is the second path, searches whether it is best to
 	// expect that an operation will be refused.
 	splits, searches bool
+	// late is whether what stood in the way last was raised at COMMIT.
+	late bool
 	// alone is whether a single client transaction is tried, granted how long
 	// each statement of it may take, and took how long it all took.
 	alone         bool
@@ -74,8 +76,9 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	if r.upload.OutOfOrder || r.pace > 0 {
 		return r.applyInParts(ctx, nil)
 	}
-	r.alone = len(r.upload.Transactions) == 1
-	o, err := r.applyAtOnce(ctx, ops, r.upload.FirstTxID())
+	_, o, err := r.applyInTurn(ctx, &batch{
+		ops: ops, firstTx: r.upload.FirstTxID(), atMost: together, alone: len(r.upload.Transactions) == 1,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -120,56 +123,109 @@ func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result,
 	return r.result(ctx, txs)
 }
 
-// applyAtOnce applies operations in one round trip and one database
-// transaction. It returns what stood in the way, if anything did; then nothing
-// is left behind. firstTx is the tx_id of the first operation.
-func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx int64) (*obstacle, error) {
-	started := r.store.options.Now()
+// batch is operations that are applied in one database transaction.
+type batch struct {
+	ops     []*uploads.Operation
+	open    []*operation // the same, on the second path
+	firstTx int64        // the tx_id of the first
+	atMost  int          // operations in one statement
+	alone   bool         // whether they are a single client transaction
+
+	steps []*step
+	// Where its statements stand in an exchange: the first, that on the client's
+	// progress (or -1), the first of steps, and what comes behind the last.
+	first, progress, firstStep, end int
+}
+
+// applyInTurn applies batches in one round trip, each in a database transaction of
+// its own: the server runs nothing behind one that fails. It returns how many are
+// committed, and what stood in the way of the next.
+func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *obstacle, err error) {
+	started, wasReset := r.store.options.Now(), r.wasReset
 	defer func() { r.took = r.store.options.Now().Sub(started) }()
-	atMost := together
-	if r.searches {
-		atMost = partOf(len(ops))
+	known := len(batches)
+	for i, b := range batches {
+		var refusals []planRefusal
+		b.steps, refusals = plan(r.catalog, b.ops, b.atMost)
+		defer free(b.steps)
+		if len(refusals) > 0 {
+			known, o = i, &obstacle{planned: refusals}
+			break
+		}
 	}
-	steps, refusals := plan(r.catalog, ops, atMost)
-	defer free(steps)
-	if len(refusals) > 0 {
-		return &obstacle{planned: refusals}, nil
+	failed := -1 // the statement
+	err = r.repeatedly(ctx, func() error {
+		if failed = -1; done == known {
+			return nil
+		}
+		r.wasReset = wasReset || done > 0
+		var queries []query
+		for i := done; i < known; i++ {
+			queries = r.put(queries, batches[i], known-done == 1)
+		}
+		err := r.session.exchange(ctx, queries...)
+		if answered, ok := errors.AsType[*queryError](err); ok {
+			failed = answered.index
+		}
+		for done < known && (err == nil || batches[done].end <= failed) {
+			done++
+		}
+		return err
+	})
+	r.wasReset = wasReset || done > 0
+	switch {
+	case err == nil:
+		return done, o, nil
+	case failed < 0:
+		return done, nil, unavailable(err)
 	}
-	queries := r.begin()
-	progress := -1
+	o, err = r.obstacleIn(ctx, batches[done], failed, err)
+	return done, o, err
+}
+
+// put appends the statements of a batch. sole is whether they are all that the
+// exchange has: else they share its time.
+func (r *run) put(queries []query, b *batch, sole bool) []query {
+	b.first, b.progress = len(queries), -1
+	r.alone = b.alone && sole
+	queries = append(queries, r.begin()...)
+	r.wasReset = true // before what follows
 	if r.upload.ExactlyOnce {
-		progress = len(queries)
-		queries = append(queries, r.advance(ops, firstTx))
+		b.progress = len(queries)
+		queries = append(queries, r.advance(b.ops, b.firstTx))
 	}
 	queries = append(queries, r.becomeCaller())
-	firstStep := len(queries)
-	queries = append(r.append(queries, steps), r.commit())
+	b.firstStep = len(queries)
+	r.alone = b.alone
+	queries = append(r.append(queries, b.steps), r.commit())
+	b.end = len(queries)
+	return queries
+}
 
-	err := r.repeatedly(ctx, func() error { return r.session.exchange(ctx, queries...) })
-	if err == nil {
-		r.wasReset = true
-		return nil, nil
-	}
-	failed, answered := errors.AsType[*queryError](err)
+// obstacleIn sorts out the error of a batch's statement.
+func (r *run) obstacleIn(ctx context.Context, b *batch, failed int, err error) (*obstacle, error) {
+	r.alone = b.alone
 	switch {
-	case !answered:
-		return nil, unavailable(err)
-	case failed.index == progress && hasSQLState(err, possiblySeen):
+	case failed == b.progress && hasSQLState(err, possiblySeen):
 		return &obstacle{maybeSeen: true}, nil
-	case failed.index < firstStep:
+	case failed < b.firstStep:
 		return nil, r.ownFault(err)
 	}
-	first, last := 0, len(ops)-1
+	first, last := 0, len(b.ops)-1
 	var form *obstacle
-	if i := failed.index - firstStep; i < len(steps) {
-		switch changed, err := r.outOfDate(ctx, steps[i].shape.table, err); {
+	met := false
+	i := failed - b.firstStep
+	if r.late = i == len(b.steps); !r.late {
+		s := b.steps[i]
+		switch changed, err := r.outOfDate(ctx, s.shape.table, err); {
 		case err != nil:
 			return nil, r.ownFault(err)
 		case changed:
 			return &obstacle{}, nil
 		}
-		first, last = steps[i].refs[0], steps[i].refs[len(steps[i].refs)-1]
-		form = r.formOf(steps[i], err)
+		first, last = s.refs[0], s.refs[len(s.refs)-1]
+		form = r.formOf(s, err)
+		met = first == last && s.metItsRow(err)
 	}
 	if form != nil && !r.hurried() {
 		return form, nil
@@ -177,11 +233,11 @@ func (r *run) applyAtOnce(ctx context.Context, ops []*uploads.Operation, firstTx
 	o, transient := obstacleOf(err, first, last)
 	switch {
 	case transient != nil && isOfTheBatch(err, r.alone): // apart from others it may go through
-		return &obstacle{apart: true, last: len(ops) - 1}, nil
+		return &obstacle{apart: true, last: len(b.ops) - 1}, nil
 	case transient != nil:
 		return nil, unavailable(err)
 	}
-	o.genuine = form == nil
+	o.genuine, o.met = form == nil, met
 	return o, nil
 }
 

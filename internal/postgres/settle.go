@@ -101,10 +101,11 @@ type obstacle struct {
 	// apart from the others: because one of them caused err, if that is set.
 	apart bool
 	err   *pgconn.PgError
-	// genuine is whether err would come back however the statement is written.
-	genuine     bool
-	first, last int
-	atCommit    bool
+	// genuine is whether err would come back however the statement is written, met
+	// whether it is of one PUT that found its row there.
+	genuine, met bool
+	first, last  int
+	atCommit     bool
 }
 
 // verdict is the refusal of a client transaction because of one operation.
@@ -163,7 +164,12 @@ const leastPart = 8
 // ROLLBACK TO. It returns how many it decided, and whether nothing at all stood
 // in the way.
 func (r *run) settleSome(ctx context.Context, txs []*transaction, met *obstacle) (n int, clean bool, err error) {
-	clean = met == nil
+	if clean = met == nil; clean && r.late && r.searches && len(txs) > 1 {
+		// What is raised at COMMIT does not show where it comes from: ask first.
+		if at := r.locate(ctx, txs, &obstacle{last: len(open(txs)) - 1}); at >= 0 {
+			return at + 1, false, r.settleCulprit(ctx, txs[:at], txs[at:at+1])
+		}
+	}
 	for idle := 0; idle < maxIdle; idle++ {
 		still := openTransactions(txs)
 		if len(still) == 0 {
@@ -231,20 +237,32 @@ func (r *run) tryAtOnce(ctx context.Context, txs []*transaction) (*obstacle, err
 	if r.upload.OutOfOrder { // any of them may continue a rejected one
 		return &obstacle{maybeSeen: true}, nil
 	}
+	b := batchOf(txs, together)
+	if r.searches {
+		b.atMost = partOf(len(b.ops))
+	}
+	_, o, err := r.tryInTurn(ctx, b)
+	return o, err
+}
+
+// batchOf is the open operations of transactions, for applyInTurn.
+func batchOf(txs []*transaction, atMost int) *batch {
 	ops := open(txs)
-	o, err := r.applyAtOnce(ctx, payload(ops), ops[0].tx.TxID)
-	switch {
-	case err != nil:
-		return nil, err
-	case o != nil && len(o.hidden) == 1:
-		return r.meetRow(ops[o.hidden[0]]), nil
-	case o != nil:
-		return o, nil
+	return &batch{ops: payload(ops), open: ops, firstTx: ops[0].tx.TxID, atMost: atMost, alone: len(txs) == 1}
+}
+
+// tryInTurn applies batches and notes what was decided.
+func (r *run) tryInTurn(ctx context.Context, batches ...*batch) (done int, o *obstacle, err error) {
+	done, o, err = r.applyInTurn(ctx, batches...)
+	for _, b := range batches[:done] {
+		for _, op := range b.open {
+			op.decided = applied
+		}
 	}
-	for _, op := range ops {
-		op.decided = applied
+	if o != nil && len(o.hidden) == 1 {
+		o = r.meetRow(batches[done].open[o.hidden[0]])
 	}
-	return nil, nil
+	return done, o, err
 }
 
 // maxSingly is how many operations of a client transaction are tried with a
@@ -282,24 +300,80 @@ const fanOut = 6
 // settleParts settles what ran before the error and what caused it, or all of txs
 // if that does not show. It returns the rest.
 func (r *run) settleParts(ctx context.Context, txs []*transaction, o *obstacle) (rest []*transaction, err error) {
-	at := -1
+	txs = openTransactions(txs) // an earlier delivery may have decided some
+	first, last := -1, 0
 	if o.genuine && !r.hurried() {
-		at = r.locate(ctx, txs, o)
+		first, last = suspects(txs, o)
+		if first == 0 && last == len(txs)-1 { // as of what is raised at COMMIT
+			first = r.locate(ctx, txs, o)
+			last = first
+		}
 	}
-	if at < 0 {
+	if first < 0 {
 		return nil, r.settleEach(ctx, slices.Chunk(txs, (len(txs)-1)/fanOut+1))
 	}
-	if err := r.settle(ctx, txs[:at], nil); err != nil {
+	if first == last {
+		err := r.settleCulprit(ctx, txs[:first], txs[first:last+1])
+		if hasSQLState(o.err, upsertRefused...) && txs[first].rejectedNow == nil {
+			r.noUpserts = true
+		}
+		return txs[last+1:], err
+	}
+	among, err := r.settleSuspects(ctx, txs[:first], txs[first:last+1])
+	return txs[last+1-len(among):], err
+}
+
+// suspects returns the places of the first and the last transaction from which
+// an error may have come.
+func suspects(txs []*transaction, o *obstacle) (first, last int) {
+	ops := open(txs)
+	return slices.Index(txs, ops[o.first].tx), slices.Index(txs, ops[o.last].tx)
+}
+
+// settleSuspects settles the transactions before some of which one failed, and
+// these up to that one: in several statements it shows where. It returns the rest.
+func (r *run) settleSuspects(ctx context.Context, before, some []*transaction) (rest []*transaction, err error) {
+	behind := batchOf(some, partOf(len(open(some))))
+	o, err := r.settleBefore(ctx, before, behind)
+	if err != nil || len(openTransactions(some)) == 0 {
 		return nil, err
 	}
-	culprit := txs[at]
-	if err := r.settle(ctx, txs[at:at+1], nil); err != nil {
-		return nil, err
+	if o == nil || !o.genuine {
+		return nil, r.settle(ctx, some, o)
 	}
-	if hasSQLState(o.err, upsertRefused...) && culprit.rejectedNow == nil {
-		r.noUpserts = true
+	if o.met { // once more it is certain
+		open(some)[o.first].puzzled = true
 	}
-	return txs[at+1:], nil
+	return r.settleParts(ctx, some, o)
+}
+
+// settleCulprit settles transactions, and the one behind them that was in the way.
+func (r *run) settleCulprit(ctx context.Context, before, culprit []*transaction) error {
+	o, err := r.settleBefore(ctx, before, batchOf(culprit, together))
+	if err != nil {
+		return err
+	}
+	if o != nil && o.err != nil && isTransient(o.err) {
+		o = nil // it had but a part of the time
+	}
+	return r.settle(ctx, culprit, o)
+}
+
+// settleBefore settles transactions, and tries a batch behind them on the way. It
+// returns what stood in that one's way, if it was tried.
+func (r *run) settleBefore(ctx context.Context, before []*transaction, behind *batch) (*obstacle, error) {
+	if r.upload.OutOfOrder { // any of them may continue a rejected one
+		return nil, r.settle(ctx, before, nil)
+	}
+	if len(before) == 0 {
+		_, o, err := r.tryInTurn(ctx, behind)
+		return o, err
+	}
+	done, o, err := r.tryInTurn(ctx, batchOf(before, together), behind)
+	if err == nil && done == 0 {
+		return nil, r.settle(ctx, before, o)
+	}
+	return o, err
 }
 
 func (r *run) settleEach(ctx context.Context, parts iter.Seq[[]*transaction]) error {
