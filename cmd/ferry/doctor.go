@@ -71,7 +71,7 @@ func without(codes string, checks []doctor.Check) ([]doctor.Check, error) {
 	if codes == "" {
 		return checks, nil
 	}
-	ignored := strings.Split(codes, ",")
+	ignored := strings.Split(strings.ReplaceAll(codes, " ", ""), ",")
 	for _, code := range ignored {
 		if !slices.ContainsFunc(checks, func(c doctor.Check) bool { return c.Code == code }) {
 			return nil, usageError{fmt.Sprintf("doctor: --ignore %q: there is no such check; docs/doctor.md lists them", code)}

@@ -118,9 +118,12 @@ func mistaken(t *testing.T, service string) map[string][]string {
 // examineVariables makes the checks that need no database.
 func examineVariables(t *testing.T, environ []string) []doctor.Finding {
 	t.Helper()
+	secrets.UsesEnvironment(environ)
 	cfg, wrong := config.LoadDoctor(environ)
 	checks := slices.Concat(configChecks(cfg, wrong), tokenChecks(cfg), serviceChecks(cfg), sessionChecks(cfg))
-	return doctor.Examine(t.Context(), checks).Findings
+	findings := doctor.Examine(t.Context(), checks).Findings
+	secrets.Wrote(t.Name(), fmt.Sprint(findings))
+	return findings
 }
 
 func TestDoctorFindsEachMistakeInTheVariables(t *testing.T) {
@@ -217,7 +220,7 @@ func TestDoctorGoesOnWithoutDatabaseAndWithABrokenConfiguration(t *testing.T) {
 		"no database":    {healthyEnvironment(service), []string{"database-unreachable"}, "wal-level"},
 		"nothing at all": {nil, []string{"configuration", "configuration", "no-token-key"}, "powersync-refuses-tokens"},
 		"not a URL": {
-			append(healthyEnvironment(service), "DATABASE_URL=hidden-password", "FERRY_CORS_ORIGINS=*"),
+			append(healthyEnvironment(service), "DATABASE_URL=mysql://u:hidden-password@localhost", "FERRY_CORS_ORIGINS=*"),
 			[]string{"configuration", "cors-any-origin"},
 			"database-unreachable",
 		},
@@ -235,12 +238,9 @@ func TestDoctorGoesOnWithoutDatabaseAndWithABrokenConfiguration(t *testing.T) {
 		if diff := cmp.Diff(test.want, got.codes()); diff != "" || !slices.Contains(got.Skipped, test.skips) {
 			t.Errorf("%s: codes (-want +got):\n%s\nskipped %v", name, diff, got.Skipped)
 		}
-		text := run(t, test.environ, "doctor")
-		for _, output := range []string{r.Stdout, r.Stderr, text.Stdout, text.Stderr} {
-			if strings.Contains(output, "hidden-password") || strings.Contains(output, tokenKey) || strings.Contains(output, encoded(tokenKey)) {
-				t.Errorf("%s: a secret in %s", name, output)
-			}
-		}
+		// Standard error is looked at in any case.
+		secrets.Wrote(t.Name(), r.Stdout)
+		secrets.Wrote(t.Name(), run(t, test.environ, "doctor").Stdout)
 	}
 }
 

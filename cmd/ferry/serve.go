@@ -109,7 +109,7 @@ func checkStart(ctx context.Context, store *postgres.Store, claimsFunction []str
 		return unsafe
 	}
 	if err != nil {
-		log.Warn("uploads cannot be taken yet", slog.Any("error", err))
+		log.Warn("uploads cannot be taken yet; ferry doctor says what to do", slog.Any("error", err))
 	}
 	if claimsFunction != nil && err == nil {
 		if err := store.ClaimsFunction(claimsFunction...).Check(ctx); err != nil {

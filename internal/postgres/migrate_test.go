@@ -298,10 +298,12 @@ func TestPublicationsForAllTablesCanBeMadeAnewWithoutSchemaFerry(t *testing.T) {
 		CREATE SCHEMA other; CREATE TABLE other.thing (id int);
 		CREATE PUBLICATION notes_only FOR TABLE notes;
 		CREATE PUBLICATION powersync FOR ALL TABLES;
-		CREATE PUBLICATION "Every thing" FOR ALL TABLES`)
+		CREATE PUBLICATION "Every thing" FOR ALL TABLES;
+		CREATE PUBLICATION named FOR TABLE notes, ferry.accounts, ferry.checkpoints, ferry.progress`)
 	const tables = ` FOR TABLE "App"."To do", public.notes, public.parts;`
 	want := []postgres.Publication{
 		{Name: "Every thing", SQL: "BEGIN;\nDROP PUBLICATION \"Every thing\";\nCREATE PUBLICATION \"Every thing\"" + tables + "\nCOMMIT;\n"},
+		{Name: "named", SQL: "ALTER PUBLICATION named DROP TABLE ferry.accounts, ferry.checkpoints, ferry.progress;\n"},
 		{Name: "powersync", SQL: "BEGIN;\nDROP PUBLICATION powersync;\nCREATE PUBLICATION powersync" + tables + "\nCOMMIT;\n"},
 	}
 	got := list()
@@ -313,6 +315,46 @@ func TestPublicationsForAllTablesCanBeMadeAnewWithoutSchemaFerry(t *testing.T) {
 	}
 	if got := list(); got != nil {
 		t.Errorf("publications afterwards: %v", got)
+	}
+}
+
+func TestAPublicationOfAWholeSchemaIsToldHowToLeaveItOut(t *testing.T) {
+	t.Parallel()
+	b := setupRights(t)
+	if serverVersion(t, b.db) < 150000 {
+		t.Skip("TABLES IN SCHEMA came with Postgres 15")
+	}
+	b.db.Exec(t, `CREATE PUBLICATION powersync FOR TABLES IN SCHEMA public, ferry`)
+	want := []postgres.Publication{{Name: "powersync", SQL: "ALTER PUBLICATION powersync DROP TABLES IN SCHEMA ferry;\n"}}
+	got, err := b.migrator.PublicationsOfFerry(t.Context())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("publications (-want +got):\n%s\nerror %v", diff, err)
+	}
+	b.db.Exec(t, got[0].SQL)
+	if got, err := b.migrator.PublicationsOfFerry(t.Context()); got != nil || err != nil {
+		t.Errorf("afterwards: %v, %v", got, err)
+	}
+}
+
+// The PowerSync Service reads write checkpoints, where they are on.
+func TestAPublicationMayCarryWriteCheckpoints(t *testing.T) {
+	t.Parallel()
+	b := setupRights(t)
+	b.migrator.Schemas, b.migrator.WriteCheckpoints = []string{"public"}, true
+	b.db.Exec(t, `
+		CREATE PUBLICATION named FOR TABLE notes, ferry.checkpoints;
+		CREATE PUBLICATION powersync FOR ALL TABLES`)
+	want := []postgres.Publication{{
+		Name: "powersync",
+		SQL:  "BEGIN;\nDROP PUBLICATION powersync;\nCREATE PUBLICATION powersync FOR TABLE ferry.checkpoints, public.notes;\nCOMMIT;\n",
+	}}
+	got, err := b.migrator.PublicationsOfFerry(t.Context())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("publications (-want +got):\n%s\nerror %v", diff, err)
+	}
+	b.db.Exec(t, got[0].SQL)
+	if got, err := b.migrator.PublicationsOfFerry(t.Context()); got != nil || err != nil {
+		t.Errorf("afterwards: %v, %v", got, err)
 	}
 }
 
