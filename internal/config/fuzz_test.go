@@ -14,31 +14,51 @@ const marker = "qZx7"
 // path, and to all at once: Load must not panic, nor say a word of the value.
 func FuzzLoad(f *testing.F) {
 	list := variables()
+	for i, seed := range valueSeeds() {
+		f.Add(uint(i%len(list)), seed) //nolint:gosec // small
+	}
+	f.Fuzz(checkValue)
+}
+
+// TestLoadRepeatsNoValue is FuzzLoad for each variable and each kind of value.
+func TestLoadRepeatsNoValue(t *testing.T) {
+	t.Parallel()
+	for i := range variables() {
+		for _, seed := range valueSeeds() {
+			checkValue(t, uint(i), seed) //nolint:gosec // small
+		}
+	}
+}
+
+// valueSeeds are values with the marker in them, short and long enough for a
+// key.
+func valueSeeds() []string {
+	var seeds []string
 	for _, seed := range []string{
 		"postgres://app:%s@db/app", "postgres://app:%s@x@db:port/app", "host=%s", ":%s", "https://%s/", "https://u:%s@a",
 		"%s,%s", "*,%s", "sub,%s=a.b", "1h%s", "%s==", "+/%s", "%s", "a\n%s", "\xff%s", "12%sMiB", "%s\x00", "",
 		`{"keys":[{"kty":"oct","kid":"k","alg":"HS256","k":"%s"}]}`, `{"active":"a","keys":[{"kid":"%s"}]}`, "%s.%s",
 	} {
-		for i := range list {
-			f.Add(uint(i), strings.ReplaceAll(seed, "%s", marker))
-			f.Add(uint(i), strings.ReplaceAll(seed, "%s", strings.Repeat(marker, 11)))
-		}
+		seeds = append(seeds, strings.ReplaceAll(seed, "%s", marker), strings.ReplaceAll(seed, "%s", strings.Repeat(marker, 11)))
 	}
-	f.Fuzz(func(t *testing.T, which uint, value string) {
-		name := list[which%uint(len(list))].name
-		checkSilence(t, name+"="+value)
-		checkSilence(t, "FERRY_UNKNOWN="+value, "FERRY_TOKEN_SECRET: "+value+"=")
-		if !strings.HasPrefix(value, "/") { // the path of a file is shown
-			checkSilence(t, name+fileSuffix+"="+value)
-		}
-		everything := []string{}
-		for _, v := range list {
-			everything = append(everything, v.name+"="+value)
-		}
-		checkSilence(t, everything...)
-		// The names of variables may be shown, but must do no harm.
-		_, _ = Load([]string{value, "FERRY_" + value, value + "=" + value})
-	})
+	return seeds
+}
+
+func checkValue(t *testing.T, which uint, value string) {
+	list := variables()
+	name := list[which%uint(len(list))].name
+	checkSilence(t, name+"="+value)
+	checkSilence(t, "FERRY_UNKNOWN="+value, "FERRY_TOKEN_SECRET: "+value+"=")
+	if !strings.HasPrefix(value, "/") { // the path of a file is shown
+		checkSilence(t, name+fileSuffix+"="+value)
+	}
+	everything := []string{}
+	for _, v := range list {
+		everything = append(everything, v.name+"="+value)
+	}
+	checkSilence(t, everything...)
+	// The names of variables may be shown, but must do no harm.
+	_, _ = Load([]string{value, "FERRY_" + value, value + "=" + value})
 }
 
 // checkSilence loads an environment and looks for the marker in all that is

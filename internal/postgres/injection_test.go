@@ -134,7 +134,10 @@ func TestUploadsCannotInject(t *testing.T) {
 			put(0, "cage", "x", map[string]any{"p": map[string]any{text: 1}}),
 			put(0, "cage", "x", map[string]any{"r": map[string]any{"lower": text, "upper": 1}}),
 		}
-		for _, column := range []string{"t", "v", "i", "u", "n", "b", "at", "d", "j", "jb", "ta", "ia", "p", "r", "o", "iv"} {
+		for n, column := range []string{"t", "v", "i", "u", "n", "b", "at", "d", "j", "jb", "ta", "ia", "p", "r", "o", "iv"} {
+			if (i+n)%3 > 0 { // each column meets every third text: what is refused takes some time
+				continue
+			}
 			places = append(places, put(0, "cage", "x", map[string]any{column: text}))
 		}
 		if column := a.named[text]; column != "" {

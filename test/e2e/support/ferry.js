@@ -23,6 +23,8 @@ export class Ferry {
   #process;
   #home;
   #log = [];
+  /** Every secret that the tests used so far: ferry logs none of them. */
+  #secrets = new Set();
 
   /** `environment` has settings beside those of `ferry dev`. */
   constructor(environment = {}) {
@@ -38,12 +40,13 @@ export class Ferry {
     stopWithThisProcess(this.#process);
     this.#keepLog();
     Object.assign(this, JSON.parse(await this.#firstLine()));
+    this.#uses(this.secret, new URL(this.database_url).password, ...this.users.map((user) => user.session));
     this.db = new pg.Pool({ connectionString: this.database_url, max: 2 });
     this.db.on('error', () => {}); // of an idle connection: the next query tells
     await createTestTables(this.db);
   }
 
-  /** Stops ferry and its Postgres; fails unless both went in good order. */
+  /** Stops ferry and its Postgres; fails unless both went in good order, and if ferry logged a secret. */
   async stop() {
     await this.db?.end();
     try {
@@ -51,6 +54,14 @@ export class Ferry {
     } finally {
       await rm(this.#home, { recursive: true, force: true });
     }
+    for (const secret of this.#secrets) {
+      const line = this.#log.find((line) => line.includes(secret));
+      if (line) throw new Error(`ferry logged a secret: ${line}`);
+    }
+  }
+
+  #uses(...secrets) {
+    for (const secret of secrets) if (secret?.length >= 8) this.#secrets.add(secret); // shorter text stands there by chance
   }
 
   /** Runs another command of ferry's with the same settings, and returns what it prints. */
@@ -82,7 +93,9 @@ export class Ferry {
     });
     const text = await response.text();
     const json = /\bjson\b/.test(response.headers.get('content-type') ?? '');
-    return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
+    const answer = json ? JSON.parse(text) : text;
+    this.#uses(session, body?.password, answer?.token, answer?.session_token);
+    return { status: response.status, headers: response.headers, body: answer };
   }
 
   /** Rows of a query to ferry's Postgres, as its superuser. */
@@ -93,7 +106,7 @@ export class Ferry {
   /** What ferry says once it takes requests. */
   #firstLine() {
     return new Promise((resolve, reject) => {
-      const fail = (how) => reject(new Error(`ferry dev ${how}\n${this.#log.join('\n')}`));
+      const fail = (how) => reject(new Error(`ferry dev ${how}\n${this.#endOfLog()}`));
       setTimeout(fail, startMilliseconds, `was not ready after ${startMilliseconds / 1000} s`).unref();
       createInterface({ input: this.#process.stdout }).once('line', resolve);
       this.#process.once('error', (error) => fail(`did not start: ${error.message}`));
@@ -111,16 +124,19 @@ export class Ferry {
       clearTimeout(overdue);
     }
     if (child.exitCode !== 0) {
-      throw new Error(`ferry dev ended with ${child.exitCode ?? child.signalCode}\n${this.#log.join('\n')}`);
+      throw new Error(`ferry dev ended with ${child.exitCode ?? child.signalCode}\n${this.#endOfLog()}`);
     }
   }
 
-  /** Keeps the end of ferry's log for error messages; E2E_LOG=1 shows all of it. */
+  #endOfLog() {
+    return this.#log.slice(-40).join('\n');
+  }
+
+  /** Keeps ferry's log, to look for secrets and for error messages; E2E_LOG=1 shows it. */
   #keepLog() {
     createInterface({ input: this.#process.stderr }).on('line', (line) => {
       if (process.env.E2E_LOG) console.error(line);
       this.#log.push(line);
-      if (this.#log.length > 40) this.#log.shift();
     });
   }
 }
