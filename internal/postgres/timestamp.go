@@ -248,6 +248,7 @@ func zoneOffset(zone string) (offset time.Duration, ok bool) {
 	}
 	negative := zone[0] == '-'
 	zone = zone[1:]
+	withColons := len(zone) > 2 && zone[2] == ':'
 	for unit := time.Hour; ; unit /= 60 {
 		if len(zone) < 2 || !isDigit(zone[0]) || !isDigit(zone[1]) || unit < time.Second {
 			return 0, false
@@ -256,7 +257,12 @@ func zoneOffset(zone string) (offset time.Duration, ok bool) {
 		if zone = zone[2:]; zone == "" {
 			break
 		}
-		zone = strings.TrimPrefix(zone, ":")
+		switch {
+		case withColons && zone[0] == ':':
+			zone = zone[1:]
+		case withColons, unit < time.Hour: // Postgres takes +020030 for another zone
+			return 0, false
+		}
 	}
 	if negative {
 		offset = -offset

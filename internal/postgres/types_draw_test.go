@@ -123,7 +123,7 @@ func drawDateTime(t *rapid.T) string {
 		return quotedJSON(date)
 	}
 	return quotedJSON(date + oneOf(t, "separator", "T", " ") + drawTime(t) +
-		oneOf(t, "zone", "", "Z", "z", " Z", "+02", "-0530", "+05:30", "+02:00:30", "-15:59", "+16", "+2", "Europe/Berlin"))
+		oneOf(t, "zone", "", "Z", "z", " Z", "+02", "-0530", "+05:30", "+02:00:30", "+020030", "+02:0030", "-15:59", "+16", "+2", "Europe/Berlin"))
 }
 
 func drawArray(t *rapid.T, typ *dataType, dimension int) string {
