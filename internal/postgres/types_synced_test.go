@@ -278,3 +278,26 @@ func TestTypesMixInOneUpload(t *testing.T) {
 		}
 	}
 }
+
+// TestTypesInArraysComeBackUnchanged: an array of any type, as the service writes
+// it: a JSON array of what it writes for the elements.
+func TestTypesInArraysComeBackUnchanged(t *testing.T) {
+	t.Parallel()
+	var values []syncedValue
+	for _, c := range syncedValues {
+		switch {
+		case strings.HasSuffix(c.columnType, "[]"), c.columnType == "numbers": // an array already
+		case c.columnType == "json", c.columnType == "jsonb", c.columnType == "bytea": // see docs/types.md: values within values
+		default:
+			values = append(values, syncedValue{
+				c.columnType + "[]", "ARRAY[" + c.stored + ", NULL]::" + c.columnType + "[]",
+				[]string{"[" + c.synced[0] + ",null]", quoted("[" + c.synced[0] + ",null]")},
+			})
+		}
+	}
+	var tables tableOf
+	for _, c := range values {
+		tables.name(c.columnType)
+	}
+	comeBackUnchanged(t, setup(t, typesSQL, tables.sql.String()), &tables, values)
+}
