@@ -60,6 +60,57 @@ func TestDemoAppsWorkWithoutASession(t *testing.T) {
 	b.mustEnd(t)
 }
 
+// With a client id and op ids, what is sent again has no second effect, in any of
+// the older shapes either, and gets the same answer.
+func TestTheReferenceAPIAppliesOnceWhatItCanRecognise(t *testing.T) {
+	t.Parallel()
+	b := startDev(t, devDir(t), nil, "--json")
+	a := announced(t, b)
+	conn, err := pgx.Connect(t.Context(), a.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := a.Users[0].Session
+	const entry = `"op":"PATCH","table":"lists","id":"` + demoList + `"`
+	steps := []struct{ method, first, name string }{
+		{"POST", `{"client_id":"c","transactions":[{"transaction_id":1,"crud":[{"op_id":1,"op":"PUT","table":"lists","id":"` + demoList + `","op_data":{"name":"one"}}]}]}`, "one"},
+		{"POST", `{"client_id":"c","transactions":[{"transaction_id":2,"crud":[{"op_id":2,` + entry + `,"op_data":{"name":"two"}}]},
+			{"transaction_id":3,"crud":[{"op_id":3,` + entry + `,"op_data":{"name":null}}]}]}`, "two"},
+		{"POST", `{"client_id":"c","batch":[{"op_id":4,` + entry + `,"data":{"name":"three"}}]}`, "three"},
+		{"PATCH", `{"client_id":"c","op_id":5,"table":"lists","data":{"id":"` + demoList + `","name":"four"}}`, "four"},
+	}
+	name := func() (name string) {
+		if err := conn.QueryRow(t.Context(), `SELECT name FROM lists`).Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, s := range steps {
+		code, first := ask(t, s.method, a.URL+"/api/data", session, s.first)
+		if code != 200 || name() != s.name {
+			t.Errorf("%s: %d %s; the name is %s", s.first, code, first, name())
+		}
+		if _, err := conn.Exec(t.Context(), `UPDATE lists SET name = 'of another client'`); err != nil {
+			t.Fatal(err)
+		}
+		code, again := ask(t, s.method, a.URL+"/api/data", session, s.first)
+		if code != 200 || name() != "of another client" {
+			t.Errorf("%s again: %d %s; the name is %s", s.first, code, again, name())
+		}
+		if strings.Contains(first, "results") && again != first {
+			t.Errorf("answered %s, and then %s", first, again)
+		}
+	}
+	var stored int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM ferry.rejections`).Scan(&stored); err != nil || stored != 1 {
+		t.Errorf("%d rejections are stored, %v", stored, err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.mustEnd(t)
+}
+
 // Whatever else the demo role may have been granted.
 func TestTheDemoRoleWritesTheDemoTablesAlone(t *testing.T) {
 	t.Parallel()

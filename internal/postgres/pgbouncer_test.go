@@ -181,6 +181,36 @@ func (b *bundle) leavesNothingBehind(address string) {
 	}
 }
 
+func TestRejectionsBehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.store = b.behindPgBouncer()
+	first := b.reject(alice, put(1, "counted", "a", map[string]any{"value": -1}))
+	second := b.reject(alice, patch(2, "counted", "a", map[string]any{"value": 2}))
+	third := b.reject(alice, put(3, "counted", "b", map[string]any{"value": -3}))
+	b.exec(`ALTER TABLE counted DROP CONSTRAINT counted_value_check`)
+	if _, planned, err := b.rejections().Plan(t.Context(), first); err != nil || len(planned) != 1 || planned[0].Exists {
+		t.Errorf("plan: %+v, %v", planned, err)
+	}
+	var replayed []string
+	err := b.rejections().Replay(t.Context(), first, false, func(r *postgres.Replayed) {
+		replayed = append(replayed, r.ID+" "+string(r.State))
+	})
+	if diff := cmp.Diff([]string{first + " replayed", second + " replayed"}, replayed); err != nil || diff != "" {
+		t.Errorf("replay: %v\n%s", err, diff)
+	}
+	if ok, err := b.rejections().Discard(t.Context(), third); err != nil || !ok {
+		t.Errorf("discard: %v, %v", ok, err)
+	}
+	list, err := b.rejections().List(t.Context(), postgres.RejectionFilter{User: alice, NewestFirst: true})
+	if err != nil || len(list) != 3 || list[0].ID != third || list[0].State != uploads.Discarded {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	if got := b.text(`SELECT string_agg(id || value, ' ') FROM counted`); got != "a2" {
+		t.Errorf("rows %s", got)
+	}
+}
+
 // Not parallel: a connection that lay idle is pinged.
 func TestACleanUploadBehindPgBouncerIsOneRoundTrip(t *testing.T) {
 	b := setup(t)
