@@ -267,6 +267,7 @@ func (m *model) try(user, client string, open []modelOp, index map[int]int) (tri
 			ignored[i] = true
 		}
 		if len(codes) > 0 {
+			soft = append(soft, m.lookedFor(user, client, open[i+1:], index)...)
 			break
 		}
 	}
@@ -276,6 +277,23 @@ func (m *model) try(user, client string, open []modelOp, index map[int]int) (tri
 		}
 	}
 	return trial, ignored, append(reasons, soft...)
+}
+
+// lookedFor are the reasons that later operations of a refused transaction have of
+// their own. One of them is found first where it was tried together with another
+// transaction, in which the operation that fails would have gone through.
+func (m *model) lookedFor(user, client string, later []modelOp, index map[int]int) (reasons []modelReason) {
+	for i, o := range later {
+		old := m.rows[o.row()]
+		switch {
+		case o.kind == "PUT", o.kind == "PATCH" && len(o.data) == 0:
+		case old == nil && m.waitsForPut(user, client, o, later[i+1:]):
+			reasons = append(reasons, reasonOf("depends_on_rejected", o, index))
+		case old != nil && old["owner_id"] != user:
+			reasons = append(reasons, reasonOf("forbidden", o, index))
+		}
+	}
+	return reasons
 }
 
 // unlucky is whether operations left a score that is refused at COMMIT.
