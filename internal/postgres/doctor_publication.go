@@ -22,6 +22,8 @@ func (d *Doctor) publicationChecks() []doctor.Check {
 		{Code: "publication-carries-ferry", Severity: doctor.Warning, Find: d.asked(d.publicationCarriesFerry)},
 		{Code: "not-published", Severity: doctor.Warning, Find: d.tables(notPublished)},
 		{Code: "checkpoints-not-published", Severity: doctor.Error, Find: d.asked(d.checkpointsNotPublished)},
+		{Code: "powersync-may-not-read", Severity: doctor.Error, Find: d.asked(d.mayNotRead)},
+		{Code: "powersync-sees-no-rows", Severity: doctor.Error, Find: d.asked(d.seesNoRows)},
 	}
 }
 
@@ -119,4 +121,62 @@ func (d *Doctor) checkpointsNotPublished(ctx context.Context, tx pgx.Tx) ([]doct
 	}
 	return found("FERRY_WRITE_CHECKPOINTS is on, but publication powersync lacks ferry.checkpoints: clients wait for their checkpoints in vain.",
 		"Add it:", "ALTER PUBLICATION powersync ADD TABLE ferry.checkpoints;"), nil
+}
+
+// readersSQL begins a query over what the PowerSync Service replicates, and the
+// roles that it does so as: that of an active slot of its, and those that may
+// replicate, are called powersync…, and may read some of it. $1: whether
+// ferry.checkpoints is meant to be read; the rest of schema ferry is not.
+const readersSQL = `
+WITH published AS (
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, n.oid AS schema, n.nspname, c.relrowsecurity, c.relowner
+    FROM pg_publication_tables t
+    JOIN pg_namespace n ON n.nspname = t.schemaname
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+    WHERE t.pubname = 'powersync' AND (n.nspname <> 'ferry' OR c.relname = 'checkpoints' AND $1)
+), readers AS (
+    SELECT r.oid, r.rolname, r.rolsuper OR r.rolbypassrls AS sees_all
+    FROM pg_roles r
+    WHERE r.rolreplication AND r.rolname LIKE 'powersync%'
+      AND EXISTS (SELECT FROM published p WHERE has_table_privilege(r.oid, p.oid, 'SELECT'))
+       OR r.oid IN (
+          SELECT a.usesysid
+          FROM pg_replication_slots s
+          JOIN pg_stat_activity a ON a.pid = s.active_pid
+          WHERE s.slot_type = 'logical' AND s.slot_name LIKE 'powersync%' AND s.database = current_database())
+)`
+
+const mayNotReadSQL = readersSQL + `
+SELECT r.rolname, p.nspname, p.name
+FROM readers r
+JOIN published p ON NOT (has_table_privilege(r.oid, p.oid, 'SELECT') AND has_schema_privilege(r.oid, p.schema, 'USAGE'))
+ORDER BY r.rolname, p.name`
+
+func (d *Doctor) mayNotRead(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
+	var role, schema, table string
+	return rowsAs(ctx, tx, mayNotReadSQL, []any{d.configured.WriteCheckpoints}, []any{&role, &schema, &table}, func() doctor.Finding {
+		return doctor.Finding{
+			Problem: fmt.Sprintf("%s is in publication powersync, and the PowerSync Service's role %s may not read it: it cannot be replicated.", table, role),
+			Remedy:  "Let it:", Run: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %[2]s;", ident(schema), ident(role), table),
+		}
+	})
+}
+
+// seesNoRowsSQL leaves out who is above the policies of a table as its owner.
+const seesNoRowsSQL = readersSQL + `
+SELECT r.rolname, string_agg(p.name, ', ' ORDER BY p.name)
+FROM readers r
+JOIN published p ON p.relrowsecurity AND NOT pg_has_role(r.oid, p.relowner, 'USAGE')
+WHERE NOT r.sees_all
+GROUP BY r.rolname
+ORDER BY r.rolname`
+
+func (d *Doctor) seesNoRows(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
+	var role, tables string
+	return rowsAs(ctx, tx, seesNoRowsSQL, []any{d.configured.WriteCheckpoints}, []any{&role, &tables}, func() doctor.Finding {
+		return doctor.Finding{
+			Problem: fmt.Sprintf("Row-level security of %s holds for the PowerSync Service's role %s as well: rows are missing from its first copy of these tables, and from devices.", tables, role),
+			Remedy:  "Let it see all rows; sync rules decide what devices get:", Run: fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", ident(role)),
+		}
+	})
 }

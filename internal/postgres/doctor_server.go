@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"ferry/internal/doctor"
 )
@@ -21,6 +22,7 @@ func (d *Doctor) serverChecks() []doctor.Check {
 		{Code: "wal-level", Severity: doctor.Error, Find: d.asked(walLevel)},
 		{Code: "crash-unsafe", Severity: doctor.Error, Find: d.asked(crashUnsafe)},
 		{Code: "synchronous-commit", Severity: doctor.Warning, Find: d.asked(asynchronous)},
+		{Code: "few-connections", Severity: doctor.Warning, Find: d.asked(d.fewConnections)},
 		{Code: "replication-slot", Severity: doctor.Warning, Find: d.asked(replicationSlots)},
 		{Code: "clock-skew", Severity: doctor.Warning, Find: d.asked(d.clockSkew)},
 		{Code: "behind-transaction-pooler", Severity: doctor.Error, Find: d.behindPooler},
@@ -169,6 +171,45 @@ func asynchronous(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
 			"Go back to the default:", s.reset), err
 	}
 	return nil, err
+}
+
+// connectionsSQL says how many connections ferry's role can have, and what to
+// run where that is too few: for its database, itself, or the server.
+const connectionsSQL = `
+SELECT allowed, remedy
+FROM (
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+           E'ALTER SYSTEM SET max_connections = 100;\n-- and restart Postgres'
+    UNION ALL
+    SELECT datconnlimit, format('ALTER DATABASE %I CONNECTION LIMIT -1;', datname)
+    FROM pg_database
+    WHERE datname = current_database() AND datconnlimit >= 0
+    UNION ALL
+    SELECT rolconnlimit, format('ALTER ROLE %I CONNECTION LIMIT -1;', rolname)
+    FROM pg_roles
+    WHERE rolname = session_user AND rolconnlimit >= 0
+) AS limits (allowed, remedy)
+ORDER BY allowed
+LIMIT 1`
+
+func (d *Doctor) fewConnections(ctx context.Context, tx pgx.Tx) ([]doctor.Finding, error) {
+	if d.configured.TransactionPool { // the pooler shares them out
+		return nil, nil
+	}
+	var allowed int32
+	var remedy string
+	if err := tx.QueryRow(ctx, connectionsSQL).Scan(&allowed, &remedy); err != nil {
+		return nil, err
+	}
+	var used int32
+	for _, pool := range []*pgxpool.Pool{d.store.pool, d.store.control, d.store.accounts} {
+		used += pool.Config().MaxConns
+	}
+	if used <= allowed {
+		return nil, nil
+	}
+	return found(fmt.Sprintf("Each ferry process takes up to %d connections, and its role can have %d: under load, requests are answered 503.", used, allowed),
+		"Allow more, for all processes together, or let DATABASE_URL ask for less (pool_max_conns=8):", remedy), nil
 }
 
 // slotsSQL lists the logical slots of this database that nobody reads from, or

@@ -22,6 +22,8 @@ import (
 // healthySQL makes a deployment that nothing is wrong with.
 const healthySQL = appSQL + `
 REVOKE ALL ON unprotected FROM authenticated;
+CREATE ROLE powersync_role LOGIN REPLICATION BYPASSRLS;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO powersync_role;
 CREATE PUBLICATION powersync FOR TABLE lists, todos, counted, kinds;
 `
 
@@ -36,12 +38,15 @@ type ailment struct {
 
 func ailments() map[string]ailment {
 	return map[string]ailment{
-		"database-unreachable": {change: func(o *postgres.DoctorOptions) { o.URL = "postgres://nobody:hidden@localhost/x?host=/nowhere" }},
-		"read-only-database":   {sql: `ALTER DATABASE $db SET default_transaction_read_only = on`, cured: true},
-		"synchronous-commit":   {sql: `ALTER DATABASE $db SET synchronous_commit = off`, cured: true},
-		"replication-slot":     {sql: `SELECT pg_create_logical_replication_slot('slot_of_$db', 'pgoutput')`, cured: true},
-		"clock-skew":           {change: func(o *postgres.DoctorOptions) { o.Now = func() time.Time { return time.Now().Add(-time.Minute) } }},
-		"not-behind-pooler":    {change: func(o *postgres.DoctorOptions) { o.TransactionPool = true }},
+		"database-unreachable":   {change: func(o *postgres.DoctorOptions) { o.URL = "postgres://nobody:hidden@localhost/x?host=/nowhere" }},
+		"read-only-database":     {sql: `ALTER DATABASE $db SET default_transaction_read_only = on`, cured: true},
+		"synchronous-commit":     {sql: `ALTER DATABASE $db SET synchronous_commit = off`, cured: true},
+		"few-connections":        {sql: `ALTER DATABASE $db CONNECTION LIMIT 20`, cured: true},
+		"powersync-may-not-read": {sql: `REVOKE SELECT ON lists FROM powersync_role`, cured: true},
+		"powersync-sees-no-rows": {sql: `CREATE ROLE powersync_of_$db LOGIN REPLICATION; GRANT SELECT ON ALL TABLES IN SCHEMA public TO powersync_of_$db`, cured: true},
+		"replication-slot":       {sql: `SELECT pg_create_logical_replication_slot('slot_of_$db', 'pgoutput')`, cured: true},
+		"clock-skew":             {change: func(o *postgres.DoctorOptions) { o.Now = func() time.Time { return time.Now().Add(-time.Minute) } }},
+		"not-behind-pooler":      {change: func(o *postgres.DoctorOptions) { o.TransactionPool = true }},
 
 		"schema-missing":     {sql: `DROP SCHEMA ferry CASCADE`},
 		"schema-outdated":    {sql: `DELETE FROM ferry.goose_db_version WHERE version_id > 1`},
