@@ -71,7 +71,10 @@ func buildWithClock(t *testing.T, folder string) (binary string) {
 	write(t, path, string(overlay))
 	binary = filepath.Join(folder, "ferry")
 	c := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-overlay", path, "-o", binary, "ferry/cmd/ferry")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	c.Env = os.Environ()
+	if !strings.Contains(os.Getenv("GOFLAGS"), "-race") {
+		c.Env = append(c.Env, "CGO_ENABLED=0") // as it ships
+	}
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build ferry: %v\n%s", err, out)
 	}

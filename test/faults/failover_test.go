@@ -30,7 +30,7 @@ func TestFailover(t *testing.T) {
 	for i, addresses := range [][]string{{cluster.address}, {cluster.address}, all} {
 		w.ferries = append(w.ferries, startFerry(t, binary, fmt.Sprint("ferry", i+1), databaseURL(login, addresses...)+"&pool_max_conns=6"))
 	}
-	w.clients = newLink(t, "clients", newProxy(t, w.ferries...))
+	w.clients = newLink(t, newProxy(t, "/readyz", w.ferries...))
 	random := rand.New(rand.NewPCG(*seed, 0)) //nolint:gosec // no secret
 	h := w.underLoad(t, random, func(h *history.History, now func() int64) {
 		probes := w.probes(t, h, now)

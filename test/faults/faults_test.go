@@ -70,7 +70,10 @@ func TestFaults(t *testing.T) {
 
 func faultRound(t *testing.T, binary string, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // reproducible on purpose
-	w := newWorld(t, binary)
+	// By the one, no ferry is asked while the database is away; by the other, all
+	// are.
+	health := []string{"/readyz", "/healthz"}[random.IntN(2)]
+	w := newWorld(t, binary, health)
 	faults := append(append(w.processFaults(), w.networkFaults()...), w.postgresFaults()...)
 	events := plan(random, faults, min(round, *duration))
 	h := w.underLoad(t, random, func(*history.History, func() int64) {
@@ -82,7 +85,7 @@ func faultRound(t *testing.T, binary string, seed uint64) {
 	report(t, h, w.ferries)
 }
 
-func newWorld(t *testing.T, binary string) *world {
+func newWorld(t *testing.T, binary, health string) *world {
 	t.Helper()
 	w := &world{postgres: newServer(t)}
 	w.owner = w.postgres.url("postgres")
@@ -91,7 +94,7 @@ func newWorld(t *testing.T, binary string) *world {
 	for i := range 3 {
 		w.ferries = append(w.ferries, newFerry(t, binary, fmt.Sprint("ferry", i+1), w.postgres.address))
 	}
-	w.clients = newLink(t, "clients", newProxy(t, w.ferries...))
+	w.clients = newLink(t, newProxy(t, health, w.ferries...))
 	return w
 }
 

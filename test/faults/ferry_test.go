@@ -85,7 +85,7 @@ type ferry struct {
 // newFerry starts one in front of the Postgres at an address.
 func newFerry(t *testing.T, binary, name, database string) *ferry {
 	t.Helper()
-	path := newLink(t, name+"-postgres", database)
+	path := newLink(t, database)
 	f := startFerry(t, binary, name, databaseURL(login, path.address())+"&pool_max_conns=6")
 	f.path = path
 	return f
@@ -120,9 +120,9 @@ func (f *ferry) serves() bool {
 }
 
 // newProxy starts haproxy in front of ferries and returns its address. It does
-// what its manual recommends for HTTP services: it asks each for its health,
-// and sends a request elsewhere only if it never reached its server.
-func newProxy(t *testing.T, ferries ...*ferry) string {
+// what its manual recommends for HTTP services: it asks each for its health at
+// a path, and sends a request elsewhere only if it never reached its server.
+func newProxy(t *testing.T, health string, ferries ...*ferry) string {
 	t.Helper()
 	address := freeAddress(t)
 	var config strings.Builder
@@ -140,9 +140,9 @@ frontend api
   default_backend ferry
 backend ferry
   balance roundrobin
-  option httpchk GET /readyz
+  option httpchk GET %s
   timeout check 2s
-`, address)
+`, address, health)
 	for _, f := range ferries {
 		fmt.Fprintf(&config, "  server %s %s check inter 250ms fall 2 rise 1\n", f.name, f.address)
 	}
@@ -178,4 +178,19 @@ func awaitReady(ctx context.Context, address string) error {
 			return fmt.Errorf("%s is not ready: %w", address, ctx.Err())
 		}
 	}
+}
+
+// newAlone starts a Postgres and one ferry of usual size before it.
+func newAlone(t *testing.T, settings ...string) (*server, *ferry) {
+	t.Helper()
+	database := newServer(t, settings...)
+	binary := build(t)
+	prepare(t, binary, database.url("postgres"))
+	f := startFerry(t, binary, "ferry", database.url(login))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := awaitReady(ctx, f.address); err != nil {
+		t.Fatal(err)
+	}
+	return database, f
 }

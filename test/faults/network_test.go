@@ -6,33 +6,74 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 )
 
 // link is a network path that can be cut, delayed and throttled.
-type link struct{ proxy *toxiproxy.Proxy }
+type link struct {
+	listen, upstream string
+	worse            sync.Mutex // held while it is made worse: toxics that stand in a row may block each other
 
-// newLink leads to the address upstream.
-func newLink(t *testing.T, name, upstream string) *link {
-	t.Helper()
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
-	proxy := toxiproxy.NewProxy(server, name, freeAddress(t), upstream)
-	if err := proxy.Start(); err != nil {
-		t.Fatalf("start the proxy for %s: %v", name, err)
-	}
-	t.Cleanup(proxy.Stop)
-	return &link{proxy}
+	mu    sync.Mutex
+	proxy *toxiproxy.Proxy
 }
 
-func (l *link) address() string { return l.proxy.Listen }
+// newLink leads to the address upstream.
+func newLink(t *testing.T, upstream string) *link {
+	t.Helper()
+	l := &link{listen: freeAddress(t), upstream: upstream}
+	if err := l.mend(); err != nil {
+		t.Fatalf("start a proxy for %s: %v", upstream, err)
+	}
+	t.Cleanup(l.cut)
+	return l
+}
+
+func (l *link) address() string { return l.listen }
+
+// mend makes a path that was cut, or whose proxy is stuck, anew.
+func (l *link) mend() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.proxy != nil {
+		within(l.proxy.Stop)
+	}
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
+	var err error
+	for range 100 { // until the last one has given up the address
+		l.proxy = toxiproxy.NewProxy(server, "", l.listen, l.upstream)
+		if err = l.proxy.Start(); err == nil {
+			return nil
+		}
+		pause(context.Background(), 10*time.Millisecond)
+	}
+	return err
+}
 
 // cut ends all connections and takes none until the link is mended.
-func (l *link) cut() { l.proxy.Stop() }
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	within(l.proxy.Stop)
+}
 
-func (l *link) mend() error { return l.proxy.Start() }
+// within reports whether f ends soon. A proxy waits for ever for a connection
+// that ended just when a toxic came or went.
+func within(f func()) bool {
+	ended := make(chan struct{})
+	go func() { f(); close(ended) }()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(5 * time.Second):
+		return false
+	}
+}
 
 // toxic is what a link does to one direction: see toxiproxy's documentation.
 type toxic struct {
@@ -47,11 +88,35 @@ func (l *link) worsen(what toxic) (cure func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	added, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(string(text)))
-	if err != nil {
-		return nil, err
+	l.worse.Lock()
+	proxy := l.current()
+	added := make(chan string, 1) // its name
+	if !within(func() {
+		wrapper, err := proxy.Toxics.AddToxicJson(strings.NewReader(string(text)))
+		if err != nil {
+			panic(err) // the text above is wrong
+		}
+		added <- wrapper.Name
+	}) {
+		defer l.worse.Unlock()
+		return func() error { return nil }, l.mend()
 	}
-	return func() error { return l.proxy.Toxics.RemoveToxic(context.Background(), added.Name) }, nil
+	return func() error {
+		defer l.worse.Unlock()
+		if proxy != l.current() { // it was cut, and the next one is well
+			return nil
+		}
+		if within(func() { _ = proxy.Toxics.RemoveToxic(context.Background(), <-added) }) {
+			return nil
+		}
+		return l.mend()
+	}, nil
+}
+
+func (l *link) current() *toxiproxy.Proxy {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proxy
 }
 
 // freeAddress is one on loopback at which nobody listens.

@@ -2,7 +2,6 @@ package faults_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,7 +106,8 @@ type crowdOfMembers struct {
 
 func newCrowd(t *testing.T) *crowdOfMembers {
 	t.Helper()
-	owner, f := newAlone(t)
+	database, f := newAlone(t)
+	owner := database.url("postgres")
 	conn, err := pgx.Connect(t.Context(), owner)
 	if err != nil {
 		t.Fatal(err)
@@ -127,22 +127,6 @@ func newCrowd(t *testing.T) *crowdOfMembers {
 		c.idle <- m
 	}
 	return c
-}
-
-// newAlone starts a Postgres and one ferry of usual size before it.
-func newAlone(t *testing.T) (owner string, f *ferry) {
-	t.Helper()
-	database := newServer(t)
-	owner = database.url("postgres")
-	binary := build(t)
-	prepare(t, binary, owner)
-	f = startFerry(t, binary, "ferry", database.url(login))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := awaitReady(ctx, f.address); err != nil {
-		t.Fatal(err)
-	}
-	return owner, f
 }
 
 // tally is how long answers took, by kind.

@@ -26,6 +26,7 @@ func (w *world) postgresFaults() []fault {
 		{name: "no connections left", begin: w.takeConnections},
 		{name: "deadlocks", begin: w.deadlock},
 		{name: "serialization failures", begin: w.failSerialization},
+		{name: "tables altered", begin: w.alterTables},
 	}
 	if w.postgres.ballast != "" {
 		faults = append(faults, fault{name: "disk full", begin: w.fillDisk, longest: 3 * time.Second})
@@ -146,6 +147,16 @@ func (w *world) failSerialization(ctx context.Context, _ *rand.Rand) (func(conte
 	w.admin(ctx, "UPDATE disturbance SET serialization_failures = true")
 	return func(ctx context.Context) error {
 		return w.insist(ctx, "UPDATE disturbance SET serialization_failures = false")
+	}, nil
+}
+
+// alterTables changes the app's tables under a running server, which breaks its
+// plans and its knowledge of them.
+func (w *world) alterTables(ctx context.Context, random *rand.Rand) (func(context.Context) error, error) {
+	table := []string{"entries", "registers", "increments"}[random.IntN(3)]
+	w.admin(ctx, "SET lock_timeout = '2s'", "ALTER TABLE "+table+" ADD COLUMN extra int DEFAULT 1")
+	return func(ctx context.Context) error {
+		return w.insist(ctx, "ALTER TABLE "+table+" DROP COLUMN IF EXISTS extra")
 	}, nil
 }
 

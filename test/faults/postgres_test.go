@@ -30,7 +30,8 @@ type server struct {
 	cluster *devcluster.Cluster
 }
 
-func newServer(t *testing.T) *server {
+// newServer starts one; settings are name=value.
+func newServer(t *testing.T, settings ...string) *server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ferry-faults-")
 	if err != nil {
@@ -55,6 +56,10 @@ func newServer(t *testing.T) *server {
 			"deadlock_timeout": "200ms", "max_connections": "100", "checkpoint_timeout": "30s",
 		},
 	}}
+	for _, setting := range settings {
+		name, value, _ := strings.Cut(setting, "=")
+		s.options.Settings[name] = value
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

@@ -13,6 +13,7 @@ func (w *world) processFaults() []fault {
 	return []fault{
 		{name: "ferry killed", begin: w.killFerry, longest: 3 * time.Second},
 		{name: "ferry asked to stop", begin: w.stopFerry, longest: 3 * time.Second},
+		{name: "ferry paused", begin: w.pauseFerry},
 		{name: "ferry's clock jumps", begin: w.moveClock},
 	}
 }
@@ -36,6 +37,14 @@ func (w *world) stopFerry(_ context.Context, random *rand.Rand) (func(context.Co
 		err = fmt.Errorf("%s ended with code %d", f.name, code)
 	}
 	return func(context.Context) error { return f.start() }, err
+}
+
+// pauseFerry stops it in the middle of whatever it does, as a machine does that
+// is moved or swaps: what it has sent is decided without it.
+func (w *world) pauseFerry(_ context.Context, random *rand.Rand) (func(context.Context) error, error) {
+	f := w.anyFerry(random)
+	f.signal(syscall.SIGSTOP)
+	return func(context.Context) error { f.signal(syscall.SIGCONT); return nil }, nil
 }
 
 func (w *world) moveClock(_ context.Context, random *rand.Rand) (func(context.Context) error, error) {

@@ -76,7 +76,8 @@ func (p *process) end(signal syscall.Signal) (code int, err error) {
 	if p.running == nil {
 		return 0, nil
 	}
-	_ = p.running.Process.Signal(signal) // fails if it has ended
+	_ = p.running.Process.Signal(signal)          // fails if it has ended
+	_ = p.running.Process.Signal(syscall.SIGCONT) // or it would wait for that first
 	select {
 	case <-p.ended:
 	case <-time.After(40 * time.Second):
@@ -87,6 +88,15 @@ func (p *process) end(signal syscall.Signal) (code int, err error) {
 	code = p.running.ProcessState.ExitCode()
 	p.running = nil
 	return code, err
+}
+
+// signal does nothing where it does not run.
+func (p *process) signal(signal syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running != nil {
+		_ = p.running.Process.Signal(signal) // fails if it has ended
+	}
 }
 
 // memoryMiB is a field of the program's /proc status, such as VmHWM.

@@ -62,6 +62,7 @@ type opFate struct {
 type check struct {
 	*History
 	ops      map[opKey]*opFate
+	inOrder  []opKey // as they were queued
 	byEffect map[string]opKey
 	stored   map[string]*Stored // by id
 	found    []Violation
@@ -77,6 +78,7 @@ func (c *check) index() {
 		for j := range tx.Ops {
 			op := &tx.Ops[j]
 			key := opKey{tx.Client, op.ID}
+			c.inOrder = append(c.inOrder, key)
 			c.ops[key] = &opFate{tx: tx, op: op}
 			if op.Effect != "" {
 				c.byEffect[op.Effect] = key
@@ -130,7 +132,8 @@ func (c *check) indexStored(s *Stored) {
 // lostOrTwice looks at each operation by itself: it has taken effect once, or
 // is stored as rejected once.
 func (c *check) lostOrTwice() {
-	for key, f := range c.ops {
+	for _, key := range c.inOrder {
+		f := c.ops[key]
 		where := fmt.Sprintf("operation %d of client %d (transaction %d, %d attempts)", key.op, key.client, f.tx.ID, f.attempts)
 		if f.acked == 0 {
 			c.violated(NobodyBlocked, "%s was never acknowledged", where)
