@@ -17,16 +17,20 @@ func FuzzLoad(f *testing.F) {
 	for i, seed := range valueSeeds() {
 		f.Add(uint(i%len(list)), seed) //nolint:gosec // small
 	}
-	f.Fuzz(checkValue)
+	f.Fuzz(func(t *testing.T, which uint, value string) {
+		checkValueOf(t, list[which%uint(len(list))].name, value)
+		checkValueOfAll(t, value)
+	})
 }
 
 // TestLoadRepeatsNoValue is FuzzLoad for each variable and each kind of value.
 func TestLoadRepeatsNoValue(t *testing.T) {
 	t.Parallel()
-	for i := range variables() {
-		for _, seed := range valueSeeds() {
-			checkValue(t, uint(i), seed) //nolint:gosec // small
+	for _, seed := range valueSeeds() {
+		for _, v := range variables() {
+			checkValueOf(t, v.name, seed)
 		}
+		checkValueOfAll(t, seed)
 	}
 }
 
@@ -44,16 +48,19 @@ func valueSeeds() []string {
 	return seeds
 }
 
-func checkValue(t *testing.T, which uint, value string) {
-	list := variables()
-	name := list[which%uint(len(list))].name
+func checkValueOf(t *testing.T, name, value string) {
+	t.Helper()
 	checkSilence(t, name+"="+value)
-	checkSilence(t, "FERRY_UNKNOWN="+value, "FERRY_TOKEN_SECRET: "+value+"=")
 	if !strings.HasPrefix(value, "/") { // the path of a file is shown
 		checkSilence(t, name+fileSuffix+"="+value)
 	}
+}
+
+func checkValueOfAll(t *testing.T, value string) {
+	t.Helper()
+	checkSilence(t, "FERRY_UNKNOWN="+value, "FERRY_TOKEN_SECRET: "+value+"=")
 	everything := []string{}
-	for _, v := range list {
+	for _, v := range variables() {
 		everything = append(everything, v.name+"="+value)
 	}
 	checkSilence(t, everything...)

@@ -54,6 +54,13 @@ func drawValue(t *rapid.T, typ *dataType) string {
 	case classMultirange:
 		return "[" + strings.Join(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string { return drawRange(t, typ.element) }), 0, 3).Draw(t, "ranges"), ",") + "]"
 	}
+	if typ.class == classGeometry {
+		return oneOf(t, "geometry", `"POINT(1 2)"`, `"SRID=4326;POINT(1 2)"`, `"SRID=25832;POINT(1 2)"`, `"srid=3857;POINT(1 2)"`, `"POINT Z (1 2 3)"`,
+			`"LINESTRING(0 0,1 1)"`, `"POINT EMPTY"`, `"0101000000000000000000F03F0000000000000040"`, `"00000000013FF00000000000004000000000000000"`,
+			`"0101000020E6100000000000000000F03F0000000000000040"`, `{"type":"Point","coordinates":[1,2]}`, `"{\"type\":\"Point\",\"coordinates\":[1,2]}"`,
+			`{"type":"Point","coordinates":[1,2],"crs":null}`, `{"type":"Point","coordinates":[1,2],"crs":{"type":"name","properties":{"name":"EPSG:25832"}}}`,
+			`{"type":"Point"}`, `"POINT(1"`, `"01"`)
+	}
 	return drawText(t)
 }
 

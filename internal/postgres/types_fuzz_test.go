@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,9 +74,10 @@ func FuzzAppendValue(f *testing.F) {
 }
 
 // FuzzGeneratedValue gives each type values of its own, in every spelling that
-// clients have for them: what FuzzAppendValue seldom hits upon.
+// clients have for them: what FuzzAppendValue seldom hits upon. PostGIS' types are
+// among them where the server has PostGIS.
 func FuzzGeneratedValue(f *testing.F) {
-	h := newHeld(f)
+	h := newHeld(f, "public.geometry", "public.geometry(Point,4326)", "public.geometry(Point,25832)", "public.geography(Point,4326)", "public.geometry[]")
 	f.Fuzz(rapid.MakeFuzz(h.checkGenerated))
 }
 
@@ -113,7 +115,8 @@ type heldColumn struct {
 // String is what rapid shows.
 func (c *heldColumn) String() string { return c.sql }
 
-func newHeld(t testing.TB) *held {
+// newHeld makes tables for fuzzedTypes, and for types of PostGIS.
+func newHeld(t testing.TB, postGIS ...string) *held {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), postgrestest.New(t).URLAs("postgres", ""))
 	if err != nil {
@@ -122,7 +125,12 @@ func newHeld(t testing.TB) *held {
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	h := &held{conn: conn}
 	makeSQL := fuzzedTypesSQL
-	for i, name := range fuzzedTypes {
+	if postGIS != nil && h.has(t, "postgis") {
+		makeSQL = "CREATE EXTENSION postgis SCHEMA public;" + makeSQL
+	} else {
+		postGIS = nil
+	}
+	for i, name := range slices.Concat(fuzzedTypes, postGIS) {
 		h.columns = append(h.columns, &heldColumn{sql: name, table: fmt.Sprintf("public.held_%d", i)})
 		makeSQL += fmt.Sprintf(";CREATE UNLOGGED TABLE public.held_%d (v %s)", i, name)
 	}
@@ -133,6 +141,17 @@ func newHeld(t testing.TB) *held {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// has is whether the server has an extension to create.
+func (h *held) has(t testing.TB, extension string) bool {
+	t.Helper()
+	var available bool
+	err := h.conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = $1)`, extension).Scan(&available)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return available
 }
 
 // readTypes reads the columns' types as the catalog's loader does.
@@ -253,7 +272,7 @@ func (c *heldColumn) spellings(stored kept) []string {
 		all = append(all, quotedJSON(stored.text))
 	}
 	switch c.typ.class {
-	case classOther, classJSON, classText: // not what the service syncs, or the same
+	case classOther, classJSON, classText, classGeometry: // not what the service syncs, or the same
 		return all
 	}
 	switch {
