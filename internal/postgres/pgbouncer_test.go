@@ -211,6 +211,37 @@ func TestRejectionsBehindPgBouncer(t *testing.T) {
 	}
 }
 
+// What a trigger sets and makes for the whole session stays with the pooler's
+// connection. Each transaction of an upload may get another one.
+func TestWhatATriggerLeavesBehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	b := setup(t, `CREATE TABLE strangers (by text, left_by text); GRANT INSERT ON strangers TO authenticated;
+		CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE
+			me text := current_setting('app.user_id');
+		BEGIN
+			CREATE TEMP TABLE IF NOT EXISTS left_here (who text);
+			INSERT INTO strangers
+			SELECT me, who FROM (SELECT who FROM left_here UNION SELECT current_setting('app.left', true)) AS found (who)
+			WHERE who <> '' AND who <> me;
+			INSERT INTO left_here VALUES (me);
+			PERFORM set_config('app.left', me, false);
+			RETURN new;
+		END $$;
+		CREATE TRIGGER leave BEFORE INSERT ON counted FOR EACH ROW EXECUTE FUNCTION leave()`)
+	b.store = b.behindPgBouncer()
+	for n := range 4 { // in turn, all of the pooler's connections
+		b.upload(alice, body(put(n, "counted", fmt.Sprint("a", n), map[string]any{"value": 1})))
+	}
+	refused := make([]op, 40)
+	for i := range refused {
+		refused[i] = put(i, "counted", fmt.Sprint("b", i), map[string]any{"value": 5 - i%8})
+	}
+	b.upload(bob, body(refused...))
+	if got := b.text(`SELECT coalesce(string_agg(DISTINCT by || ' met ' || left_by, ', '), 'nobody') FROM strangers`); got != "nobody" {
+		t.Error(got)
+	}
+}
+
 // Not parallel: a connection that lay idle is pinged.
 func TestACleanUploadBehindPgBouncerIsOneRoundTrip(t *testing.T) {
 	b := setup(t)

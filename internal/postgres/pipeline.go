@@ -117,6 +117,9 @@ func (s *Store) takeSession(ctx context.Context) (*session, error) {
 	return taken, nil
 }
 
+// isOurs is whether each exchange goes over the same connection to Postgres.
+func (s *session) isOurs() bool { return s.prepared != nil }
+
 // release gives the connection back. One on which even ROLLBACK fails is closed,
 // so that the pool replaces it.
 func (s *session) release() {

@@ -34,8 +34,9 @@ type run struct {
 	limit   time.Duration // how long the upload may take
 	// noUpserts is whether an INSERT … ON CONFLICT was refused for its form.
 	noUpserts bool
-	// wasReset is whether a transaction with resetSQL was committed: a rollback
-	// would have undone it.
+	// wasReset is whether a transaction with resetSQL was committed on this
+	// connection: a rollback would have undone it, and a pooler may hand the next
+	// exchange another connection.
 	wasReset bool
 	// relaxed is whether commits need not wait for the disk: makeDurable does
 	// before the answer.
@@ -141,7 +142,8 @@ type batch struct {
 // its own: the server runs nothing behind one that fails. It returns how many are
 // committed, and what stood in the way of the next.
 func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *obstacle, err error) {
-	started, wasReset := r.store.options.Now(), r.wasReset
+	started, before := r.store.options.Now(), r.wasReset
+	wasReset := func() bool { return r.session.isOurs() && (before || done > 0) }
 	defer func() { r.took = r.store.options.Now().Sub(started) }()
 	known := len(batches)
 	for i, b := range batches {
@@ -158,7 +160,7 @@ func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *
 		if failed = -1; done == known {
 			return nil
 		}
-		r.wasReset = wasReset || done > 0
+		r.wasReset = wasReset()
 		var queries []query
 		for i := done; i < known; i++ {
 			queries = r.put(queries, batches[i], known-done == 1)
@@ -172,7 +174,7 @@ func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *
 		}
 		return err
 	})
-	r.wasReset = wasReset || done > 0
+	r.wasReset = wasReset()
 	switch {
 	case err == nil:
 		return done, o, nil
