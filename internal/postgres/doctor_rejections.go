@@ -41,11 +41,9 @@ const (
 // fullestSQL lists users by the bytes of their open rejections.
 // $1: how many bytes at least, $2: how many users.
 const fullestSQL = `
-SELECT user_id, sum(octet_length(operations))::bigint AS bytes
-FROM ferry.rejections
-WHERE state = 'open'
-GROUP BY user_id
-HAVING sum(octet_length(operations)) >= $1
+SELECT user_id, bytes
+FROM ferry.open_rejections
+WHERE bytes >= $1
 ORDER BY bytes DESC, user_id
 LIMIT $2`
 

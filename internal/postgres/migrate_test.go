@@ -156,6 +156,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.sessions TO ferry_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.attempts TO ferry_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ferry.denylist TO ferry_service;
 GRANT SELECT ON ferry.denylist_version TO ferry_service;
+GRANT SELECT ON ferry.open_rejections TO ferry_service;
 `
 	for name, test := range map[string]struct {
 		before string // is run as superuser
