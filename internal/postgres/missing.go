@@ -165,13 +165,16 @@ type rowState struct {
 func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow, singly bool) (*obstacle, error) {
 	var missing []*operation
 	var refs []int
-	lastPut := lastPuts(ops)
+	putAt := puts(ops)
 	for _, l := range lost {
 		o := ops[l.ref]
+		at, isPut := putAt[rowName{o.op.Table, o.op.ID}]
 		switch {
 		case o.touched: // it is there now
 			o.expected, o.suppressed = applied, false
-		case lastPut[rowName{o.op.Table, o.op.ID}] <= l.ref:
+		case isPut && !singly && at.first < l.ref && ops[at.first].tx != o.tx: // and it went again since
+			return &obstacle{apart: true, first: l.ref, last: l.ref}, nil
+		case !isPut || at.last <= l.ref:
 			missing, refs = append(missing, o), append(refs, l.ref)
 		case !singly:
 			return &obstacle{apart: true, first: l.ref, last: l.ref}, nil
@@ -229,15 +232,24 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 // rowName is a row as the client names it.
 type rowName struct{ table, id string }
 
-// lastPuts returns where each row is put for the last time.
-func lastPuts(ops []*operation) map[rowName]int {
-	last := map[rowName]int{}
+// places are those of the first and the last operation of some kind on a row.
+type places struct{ first, last int }
+
+// puts returns where rows are put.
+func puts(ops []*operation) map[rowName]places {
+	found := map[rowName]places{}
 	for i, o := range ops {
-		if o.op.Kind == uploads.Put {
-			last[rowName{o.op.Table, o.op.ID}] = i
+		if o.op.Kind != uploads.Put {
+			continue
 		}
+		row := rowName{o.op.Table, o.op.ID}
+		at, again := found[row]
+		if at.last = i; !again {
+			at.first = i
+		}
+		found[row] = at
 	}
-	return last
+	return found
 }
 
 // stateBehind is the state of o's row as the operations before it leave it: they

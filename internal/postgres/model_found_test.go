@@ -51,3 +51,21 @@ func TestAVerdictDoesNotRestOnATransactionThatIsRejected(t *testing.T) {
 		t.Errorf("value %s, want 2", got)
 	}
 }
+
+// The row is made and deleted again within the upload, and the transaction that
+// deletes it is rejected: neither before the upload nor after all of it is the row
+// there, and yet it is there for what follows.
+func TestAVerdictDoesNotRestOnARowThatCameAndWent(t *testing.T) {
+	t.Parallel()
+	b := setup(t, modelSQL)
+	b.upload(alice, body(put(1, "folders", "f3", map[string]any{"title": "A"})))
+	b.upload(alice, bodyOf("other device", put(1, "docs", uid(2), map[string]any{"folder_id": "nowhere"})))
+	got := countsOf(b.upload(alice, body(
+		put(2, "docs", uid(2), map[string]any{"folder_id": "f3"}).in(2),
+		del(3, "folders", "f3").in(3), // takes the document along
+		patch(4, "docs", uid(2), map[string]any{"body": "x"}).in(3),
+		del(5, "docs", uid(2)).in(4))))
+	if diff := cmp.Diff(counts{Applied: 2, Rejected: []string{"depends_on_rejected"}}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
