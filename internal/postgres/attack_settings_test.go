@@ -267,3 +267,24 @@ func TestUploadsWaitForTheDisk(t *testing.T) {
 		}
 	}
 }
+
+// What docs/guarantees.md does not promise: a table's owner can turn the waiting
+// off again, and COMMIT believes it.
+func TestATriggerOfTheAppCanKeepUploadsFromWaitingForTheDisk(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, `CREATE TABLE seen (setting text); GRANT INSERT ON seen TO authenticated;
+		CREATE FUNCTION turn_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			SET LOCAL synchronous_commit = off;
+			RETURN new;
+		END $$;
+		CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			INSERT INTO seen VALUES (current_setting('synchronous_commit'));
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER turn_off BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION turn_off();
+		CREATE CONSTRAINT TRIGGER look AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look()`)
+	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "a", `{"n":1}`))
+	if got := b.text(t, `SELECT string_agg(setting, ' ') FROM seen`); got != "off" {
+		t.Errorf("at COMMIT the setting is %s: promise more in docs/guarantees.md", got)
+	}
+}
