@@ -141,11 +141,10 @@ func (s *server) accountOf(r *http.Request, f *facts) (*identity.Principal, erro
 // readStrings reads a small JSON object and returns some of its members, which
 // must be strings.
 func (s *server) readStrings(w http.ResponseWriter, r *http.Request, names ...string) ([]string, error) {
-	body, release, err := s.readBodyUpTo(w, r, addressOf(r).String(), min(maxAccountBody, s.MaxBodyBytes))
+	body, err := s.readBodyUpTo(w, r, addressOf(r).String(), min(maxAccountBody, s.MaxBodyBytes))
 	if err != nil {
 		return nil, err
 	}
-	defer release()
 	return decodeStrings(body, names...)
 }
 

@@ -25,37 +25,37 @@ const maxZstdWindow = 8 << 20
 const stalledAfter = 8 * time.Second
 
 // readBody reads a JSON body of at most MaxBodyBytes that a user sends.
-func (s *server) readBody(w http.ResponseWriter, r *http.Request, user string) (body []byte, release func(), err error) {
+func (s *server) readBody(w http.ResponseWriter, r *http.Request, user string) ([]byte, error) {
 	return s.readBodyUpTo(w, r, user, s.MaxBodyBytes)
 }
 
 // readBodyUpTo reads a JSON body, decompressed. Reading stops at limit bytes,
 // at the request's deadline, when nothing arrives for long, and when the bodies
-// of the user, or of all requests together, fill their memory. release must be
-// called once the body is not needed any more.
-func (s *server) readBodyUpTo(w http.ResponseWriter, r *http.Request, user string, limit int64) (body []byte, release func(), err error) {
+// of the user, or of all requests together, fill their memory. The body, and all
+// that points into it, may be used until the handler returns.
+func (s *server) readBodyUpTo(w http.ResponseWriter, r *http.Request, user string, limit int64) ([]byte, error) {
 	if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	encoding, err := contentEncoding(r.Header)
 	if err != nil {
 		w.Header().Set("Accept-Encoding", "gzip, zstd") // RFC 9110, section 15.5.16
-		return nil, nil, err
+		return nil, err
 	}
 	mostSent := maxSent(encoding, limit)
 	if r.ContentLength > mostSent {
-		return nil, nil, s.bodyTooLarge(w, limit)
+		return nil, s.bodyTooLarge(w, limit)
 	}
 	sent := &sentBody{Reader: http.MaxBytesReader(w, r.Body, mostSent), connection: http.NewResponseController(w), stalledAfter: s.stalledAfter}
 	sent.deadline, _ = r.Context().Deadline()
 	b := &boundedBuffer{memory: s.memory, user: user, limit: limit}
+	factsOf(r.Context()).body = b
 	if err := b.fillFrom(sent, encoding, r.ContentLength); err != nil {
-		b.release()
-		return nil, nil, s.bodyFault(w, err, sent.err, encoding, limit)
+		return nil, s.bodyFault(w, err, sent.err, encoding, limit)
 	}
 	// What net/http reads behind the body has the rest of the time.
 	_ = sent.connection.SetReadDeadline(sent.deadline)
-	return b.bytes, b.release, nil
+	return b.bytes, nil
 }
 
 // checkContentType does not mind what parameters there are: JSON has none

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"ferry/internal/identity"
 	"ferry/internal/uploads"
 )
 
@@ -490,5 +491,25 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 	go func() { <-applying }()
 	if got, err := sendGreatest("frank"); err != nil || got.status != http.StatusOK {
 		t.Errorf("afterwards: answered %d: %s, %v", got.status, got.body, err)
+	}
+}
+
+// What panics once must not take the memory of later bodies for ever: setup looks
+// for it in the end.
+func TestAPanicGivesTheMemoryOfItsBodyBack(t *testing.T) {
+	t.Parallel()
+	for name, panics := range map[string]func(*api){
+		"behind the body": func(a *api) {
+			a.options.Allowed = func(context.Context, *identity.Principal) error { panic("on purpose") }
+		},
+		"in the store": withStore(func(context.Context, uploads.Caller, *uploads.Upload) (*uploads.Result, error) { panic("on purpose") }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := setup(t, panics)
+			if got := a.upload(t, puts(1)); got.status != http.StatusInternalServerError {
+				t.Errorf("answered %d: %s", got.status, got.body)
+			}
+		})
 	}
 }

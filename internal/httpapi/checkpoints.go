@@ -65,11 +65,10 @@ func (s *server) checkpointRequest(w http.ResponseWriter, r *http.Request, f *fa
 	if err != nil {
 		return nil, nil, err
 	}
-	body, release, err := s.readBody(w, r, p.UserID)
+	body, err := s.readBody(w, r, p.UserID)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer release()
 	request, err := uploads.DecodeCheckpointRequest(body)
 	if err != nil {
 		return nil, nil, err

@@ -10,10 +10,20 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 )
 
-// facts are what the log tells of a request beside its route and status.
+// facts are what the log tells of a request beside its route and status, and what
+// is given back behind it.
 type facts struct {
 	attrs []slog.Attr
 	err   error // why the answer is a problem, the cause included
+	// body is the request's, nil if it was not read. Its memory is the handler's,
+	// until that returns or panics.
+	body *boundedBuffer
+}
+
+func (f *facts) releaseBody() {
+	if f.body != nil {
+		f.body.release()
+	}
 }
 
 func (f *facts) add(attrs ...slog.Attr) { f.attrs = append(f.attrs, attrs...) }

@@ -43,11 +43,10 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, f *facts) error {
 	if err != nil {
 		return err
 	}
-	up, release, err := s.receive(w, r, f, p, s.decodeData)
+	up, err := s.receive(w, r, f, p, s.decodeData)
 	if err != nil {
 		return err
 	}
-	defer release()
 	result, err := apply(r.Context(), f, store, p, up)
 	switch {
 	case up.Grouped && isTransient(err):
@@ -77,11 +76,10 @@ func (s *server) singleOperation(kind uploads.Kind) func(http.ResponseWriter, *h
 		if err != nil {
 			return err
 		}
-		up, release, err := s.receive(w, r, f, p, decode)
+		up, err := s.receive(w, r, f, p, decode)
 		if err != nil {
 			return err
 		}
-		defer release()
 		result, err := apply(r.Context(), f, store, p, up)
 		if err != nil {
 			return err

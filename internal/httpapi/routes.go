@@ -75,11 +75,10 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, f *facts) error 
 	if err != nil {
 		return err
 	}
-	up, release, err := s.receive(w, r, f, p, s.decode)
+	up, err := s.receive(w, r, f, p, s.decode)
 	if err != nil {
 		return err
 	}
-	defer release()
 	result, err := apply(r.Context(), f, s.Store, p, up)
 	if err != nil {
 		return err
@@ -87,32 +86,28 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, f *facts) error 
 	return writeJSON(w, http.StatusOK, result)
 }
 
-// receive reads the operations that p sends. release must be called once they
-// are not needed any more.
+// receive reads the operations that p sends.
 func (s *server) receive(
 	w http.ResponseWriter, r *http.Request, f *facts, p *identity.Principal,
 	decode func(body []byte) (*uploads.Upload, error),
-) (up *uploads.Upload, release func(), err error) {
+) (*uploads.Upload, error) {
 	if err := s.Room(p.UserID); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	body, release, err := s.readBody(w, r, p.UserID)
+	body, err := s.readBody(w, r, p.UserID)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// A body may take long, and its sender may have been disabled meanwhile.
-	if err = s.Allowed(r.Context(), p); err == nil {
-		up, err = decode(body)
+	if err := s.Allowed(r.Context(), p); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		f.add(slog.String("client", up.ClientID), slog.Int("operations", up.Operations))
-		err = checkUser(up, p)
-	}
+	up, err := decode(body)
 	if err != nil {
-		release()
-		return nil, nil, err
+		return nil, err
 	}
-	return up, release, nil
+	f.add(slog.String("client", up.ClientID), slog.Int("operations", up.Operations))
+	return up, checkUser(up, p)
 }
 
 // decode reads a body in any of the shapes that have several operations.

@@ -174,6 +174,7 @@ func (s *server) handle(h func(http.ResponseWriter, *http.Request, *facts) error
 		defer cancel()
 		endReading(ctx, w)
 		f := factsOf(ctx)
+		defer f.releaseBody()
 		if err := recovered(func() error { return h(w, r.WithContext(ctx), f) }); err != nil {
 			f.err = err
 			writeProblem(w, fault.From(err))
