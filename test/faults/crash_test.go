@@ -16,6 +16,7 @@ import (
 // commit, as under load, nor its own process for that, which sleeps for 10 s.
 func TestCrashRightAfterTheAnswer(t *testing.T) {
 	skipUnlessAsked(t)
+	t.Parallel()
 	database, f := newAlone(t, "wal_writer_delay=10s", "autovacuum=off")
 	h := &history.History{}
 	started := time.Now()

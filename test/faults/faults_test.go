@@ -57,7 +57,7 @@ type world struct {
 // TestFaults injects faults at random and in combination.
 func TestFaults(t *testing.T) {
 	skipUnlessAsked(t)
-	t.Parallel() // with TestSlowClients, which mostly waits
+	t.Parallel() // with others that mostly wait
 	binary := build(t)
 	first := *seed
 	for first == 0 {
@@ -161,9 +161,12 @@ func report(t *testing.T, h *history.History, ferries []*ferry) {
 	if n := len(violations) - most; n > 0 {
 		t.Errorf("and %d more", n)
 	}
+	states := map[string]int{}
 	for _, f := range ferries {
+		f.sqlStates(t, states)
 		for _, line := range f.complaints(t) {
 			t.Error(line)
 		}
 	}
+	t.Logf("errors of Postgres that ferry met: %v", states)
 }

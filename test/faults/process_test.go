@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -133,6 +134,20 @@ func (p *process) tail() string {
 		lines[i] = lines[i][:min(len(lines[i]), 400)]
 	}
 	return string(bytes.Join(lines, []byte("\n")))
+}
+
+var sqlState = regexp.MustCompile(`SQLSTATE (\w{5})`)
+
+// sqlStates counts those in its log: what the faults came to.
+func (p *process) sqlStates(t *testing.T, counts map[string]int) {
+	t.Helper()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range sqlState.FindAllSubmatch(text, -1) {
+		counts[string(match[1])]++
+	}
 }
 
 // complaints are the lines of its log that no fault excuses.
