@@ -141,3 +141,26 @@ func TestTheMeasureOfOpenRejections(t *testing.T) {
 	b.db.Exec(t, `DELETE FROM ferry.rejections`)
 	measured("deleted by hand")
 }
+
+func TestALongStoryIsReplayedInOrder(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, "")
+	const waiting = 100
+	first := b.apply(t, "u", "c", putNote(1, "a", `{"n":-1}`)).Rejected[0].ID
+	var entries []string
+	for i := range waiting {
+		entries = append(entries, patchNote(2+i, "a", fmt.Sprintf(`{"body":"%d"}`, i)))
+	}
+	b.apply(t, "u", "c", entries...)
+	b.db.Exec(t, `ALTER TABLE notes DROP CONSTRAINT notes_n_check`)
+	var replayed []string
+	err := (&postgres.Rejections{Store: b.store}).Replay(t.Context(), first, false, func(r *postgres.Replayed) {
+		replayed = append(replayed, string(r.State))
+	})
+	if err != nil || len(replayed) != waiting+1 {
+		t.Errorf("%d replayed, %v", len(replayed), err)
+	}
+	if got := b.text(t, `SELECT body FROM notes`); got != fmt.Sprint(waiting-1) {
+		t.Errorf("body %s", got)
+	}
+}

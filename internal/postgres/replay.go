@@ -1,8 +1,8 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,21 +38,11 @@ type PlannedOperation struct {
 	Refusal *uploads.Refusal `json:"refusal,omitempty"`
 }
 
-// nextDependentSQL finds what a story goes on with: of each client what comes
-// first in its queue, and of these what was refused first, because the op ids of
-// two clients say nothing about each other. $1: the rejections that were
-// replayed, $2: those that were tried.
-const nextDependentSQL = `
-WITH next (id, created_at) AS (
-    SELECT DISTINCT ON (r.user_id, r.client_id) r.id, r.created_at
-    FROM ferry.rejections r
-    WHERE r.depends_on = ANY ($1::uuid[]) AND r.state = 'open' AND r.id <> ALL ($2::uuid[])
-    ORDER BY r.user_id, r.client_id, r.first_op_id NULLS LAST, r.created_at, r.id
-)
-SELECT next.id::text
-FROM next
-ORDER BY next.created_at, next.id
-LIMIT 1`
+// waitingSQL lists what waited for a rejection. $1: that one.
+const waitingSQL = `
+SELECT r.id::text, r.user_id, coalesce(r.client_id, ''), coalesce(r.first_op_id, 9223372036854775807), r.created_at
+FROM ferry.rejections r
+WHERE r.depends_on = $1::uuid AND r.state = 'open'`
 
 // lockRejectionSQL makes a second replay wait for the first. It returns the
 // states of the rejection and of what it depends on.
@@ -95,9 +85,10 @@ WHERE id = $1::uuid AND state = 'open'`
 // stays open, with the newest reason, and so does what depends on it. An error
 // is no verdict: the replay may be repeated.
 func (j *Rejections) Replay(ctx context.Context, id string, alone bool, report func(*Replayed)) error {
-	var tried, replayed []string
-	for next := id; next != ""; {
-		result, err := j.replay(ctx, next)
+	began, story := j.Store.options.Now(), story{{ID: id}}
+	for len(story) > 0 {
+		next := story.takeNext()
+		result, err := j.replay(ctx, next, began)
 		if err != nil {
 			return fmt.Errorf("replay rejection %s: %w", next, err)
 		}
@@ -105,26 +96,53 @@ func (j *Rejections) Replay(ctx context.Context, id string, alone bool, report f
 		if alone {
 			return nil
 		}
-		tried = append(tried, next)
-		if result.State == uploads.Replayed {
-			replayed = append(replayed, next)
+		if result.State != uploads.Replayed {
+			continue
 		}
-		if next, err = j.nextDependent(ctx, replayed, tried); err != nil {
-			return err
+		rows, _ := j.Store.control.Query(ctx, waitingSQL, next) // its error is that of the rows
+		waiting, err := pgx.CollectRows(rows, pgx.RowToStructByPos[episode])
+		if err != nil {
+			return OperatorError("find what depends on the replayed rejections", err)
 		}
+		story.add(waiting)
 	}
 	return nil
 }
 
-func (j *Rejections) nextDependent(ctx context.Context, replayed, tried []string) (next string, err error) {
-	err = j.Store.control.QueryRow(ctx, nextDependentSQL, replayed, tried).Scan(&next)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", OperatorError("find what depends on the replayed rejections", err)
-	}
-	return next, nil
+// story is what is left to be replayed, each client's in the order of its queue.
+type story []episode
+
+type episode struct {
+	ID, UserID, ClientID string
+	FirstOpID            int64
+	CreatedAt            time.Time
 }
 
-func (j *Rejections) replay(ctx context.Context, id string) (*Replayed, error) {
+func (s *story) add(more []episode) {
+	*s = append(*s, more...)
+	slices.SortFunc(*s, func(a, b episode) int {
+		return cmp.Or(cmp.Compare(a.UserID, b.UserID), cmp.Compare(a.ClientID, b.ClientID),
+			cmp.Compare(a.FirstOpID, b.FirstOpID), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// takeNext returns, of what comes first in each client's queue, what was refused
+// first, because the op ids of two clients say nothing about each other.
+func (s *story) takeNext() (id string) {
+	next := 0
+	for i, e := range *s {
+		first := i == 0 || e.UserID != (*s)[i-1].UserID || e.ClientID != (*s)[i-1].ClientID
+		if first && cmp.Or(e.CreatedAt.Compare((*s)[next].CreatedAt), cmp.Compare(e.ID, (*s)[next].ID)) < 0 {
+			next = i
+		}
+	}
+	id = (*s)[next].ID
+	*s = slices.Delete(*s, next, next+1)
+	return id
+}
+
+// replay needs no catalog that is newer than notBefore, unless for a refusal.
+func (j *Rejections) replay(ctx context.Context, id string, notBefore time.Time) (*Replayed, error) {
 	stored, err := j.Find(ctx, id)
 	switch {
 	case err != nil:
@@ -133,7 +151,7 @@ func (j *Rejections) replay(ctx context.Context, id string) (*Replayed, error) {
 		return &Replayed{ID: stored.ID, State: stored.State, Already: true}, nil
 	}
 	var result *Replayed
-	err = j.withReplay(ctx, stored, func(ctx context.Context, p *replay) (err error) {
+	err = j.withReplay(ctx, stored, notBefore, func(ctx context.Context, p *replay) (err error) {
 		result, err = p.decide(ctx)
 		return err
 	})
@@ -147,7 +165,7 @@ func (j *Rejections) Plan(ctx context.Context, id string) (*StoredRejection, []P
 		return nil, nil, err
 	}
 	var planned []PlannedOperation
-	err = j.withReplay(ctx, stored, func(ctx context.Context, p *replay) (err error) {
+	err = j.withReplay(ctx, stored, j.Store.options.Now(), func(ctx context.Context, p *replay) (err error) {
 		planned, err = p.plan(ctx)
 		return err
 	})
@@ -158,7 +176,7 @@ func (j *Rejections) Plan(ctx context.Context, id string) (*StoredRejection, []P
 }
 
 // withReplay prepares the replay of a stored rejection on a connection.
-func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, do func(context.Context, *replay) error) error {
+func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, notBefore time.Time, do func(context.Context, *replay) error) error {
 	up, err := uploads.Decode(stored.Operations)
 	if err != nil {
 		return fmt.Errorf("read the stored operations: %w", err)
@@ -167,7 +185,7 @@ func (j *Rejections) withReplay(ctx context.Context, stored *StoredRejection, do
 	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
 	defer cancel()
 	started := s.options.Now()
-	c, err := s.catalog(ctx, started)
+	c, err := s.catalog(ctx, notBefore)
 	if err != nil {
 		return err
 	}
@@ -228,6 +246,10 @@ func (p *replay) decide(ctx context.Context) (*Replayed, error) {
 			return p.done(), nil
 		case o.err != nil && isTransient(o.err):
 			return nil, fmt.Errorf("the database gave it up; try again: %w", o.err)
+		case p.catalog.loadedAt.Before(p.started): // a refusal needs a newer one
+			if err := p.renewCatalog(ctx); err != nil {
+				return nil, err
+			}
 		case o.err != nil:
 			return p.refused(ctx, verdict{operation: blamed(p.ops, o), refusal: p.refusalOf(o.err)})
 		case len(o.refusals) > 0:
