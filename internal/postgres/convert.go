@@ -89,6 +89,9 @@ func appendText(dst []byte, t *dataType, text string, quoted bool) ([]byte, erro
 	case classTime:
 		return appendTime(dst, t, text)
 	case classBytea:
+		if !quoted {
+			return dst, invalidText(t, text)
+		}
 		return appendBytea(dst, t, text)
 	case classJSON:
 		return appendJSON(dst, t, text)
