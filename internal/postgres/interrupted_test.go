@@ -79,7 +79,7 @@ a DELETE 1, a INSERT 1, b INSERT 1, b UPDATE 1, f INSERT 1
 func TestAnUploadInterruptedAtEachRoundTrip(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]breaking{
-		"before it is sent": {forward: 0, step: 2}, "within": {forward: 0.5, step: 3}, "behind it": {forward: 1},
+		"before it is sent": {forward: 0, step: 3}, "within": {forward: 0.5, step: 4}, "behind it": {forward: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -123,7 +123,7 @@ func TestAnUploadDuringWhichTheDatabaseIsChanged(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			b.interruptEach(t, line, breaking{step: 3, forward: 1, before: func() { run(change.do) }, after: func() { run(change.undo) }})
+			b.interruptEach(t, line, breaking{step: 5, forward: 1, before: func() { run(change.do) }, after: func() { run(change.undo) }})
 		})
 	}
 }
