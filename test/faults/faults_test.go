@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package faults_test breaks what ferry depends on, again and again, and checks
 // that its promise holds: a 200 means decided and durable, and every operation
 // takes effect once. README.md says how to run it and how to read it.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package faults_test
 
 import (
@@ -60,7 +62,7 @@ bootstrap:
     maximum_lag_on_failover: 0
     postgresql:
       use_pg_rewind: true
-      parameters: {max_connections: 100, wal_log_hints: "on", deadlock_timeout: 200ms}
+      parameters: {max_connections: 100, wal_log_hints: "on", dynamic_shared_memory_type: mmap, deadlock_timeout: 200ms}
   initdb: [encoding: UTF8, locale: C.UTF-8]
   pg_hba:
     - host all all 127.0.0.1/32 scram-sha-256
@@ -174,7 +176,7 @@ func newNode(t *testing.T, name, dir, etcd string, as *syscall.SysProcAttr) *nod
 	write(t, config, fmt.Sprintf(nodeConfig, name, n.rest, etcd, n.postgres, folder, binaries.Dir, password))
 	n.process = newProcess(t, name, []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8"}, need(t, "patroni", "patroni python3-etcd"), config)
 	n.as = as
-	t.Cleanup(n.kill)
+	t.Cleanup(n.leave)
 	if err := n.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -188,6 +190,16 @@ func (n *node) killPostgres() { _ = signalPostmaster(n.data, syscall.SIGKILL) }
 func (n *node) kill() {
 	_, _ = n.end(syscall.SIGKILL)
 	n.killPostgres()
+}
+
+// leave ends a node and leaves no shared memory behind.
+func (n *node) leave() {
+	_, _ = n.end(syscall.SIGKILL)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for signalPostmaster(n.data, syscall.SIGQUIT) == nil && ctx.Err() == nil {
+		pause(ctx, 100*time.Millisecond)
+	}
 }
 
 // newPrimaryProxy leads to the primary alone, as Patroni's documentation has

@@ -1,3 +1,5 @@
+//go:build linux
+
 package faults_test
 
 import (
@@ -7,9 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -160,8 +160,9 @@ func (w *world) alterTables(ctx context.Context, random *rand.Rand) (func(contex
 	}, nil
 }
 
-// smallDisk gives a server a small file system of its own for the app's tables,
-// where the system lets us mount one. The file at ballast can fill it.
+// smallDisk gives a server a small file system for the app's tables: one of its
+// own where the system lets us mount one, else the shared memory of a container
+// if that is small. The file at ballast can fill it.
 func (s *server) smallDisk(t *testing.T) {
 	t.Helper()
 	dir := filepath.Join(s.options.Dir, "small")
@@ -169,24 +170,17 @@ func (s *server) smallDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m,mode=0700"); err != nil {
-		t.Logf("no disk is filled: mounting a small file system needs more rights (%v)", err)
-		return
+		if dir = smallSharedMemory(t); dir == "" {
+			t.Logf("no disk is filled: mounting a small file system needs more rights (%v), and /dev/shm is large", err)
+			return
+		}
 	}
 	space := filepath.Join(dir, "tables")
 	if err := os.Mkdir(space, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	account, err := user.Lookup("postgres") // whoever may mount is root, and Postgres runs as this account then
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(account.Uid)
-	gid, _ := strconv.Atoi(account.Gid)
-	for _, path := range []string{dir, space} {
-		if err := os.Chown(path, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
+	unprivileged(t, dir)
+	unprivileged(t, space)
 	conn, err := pgx.Connect(t.Context(), s.url("postgres"))
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +192,22 @@ func (s *server) smallDisk(t *testing.T) {
 		}
 	}
 	s.ballast = filepath.Join(dir, "ballast")
+}
+
+// smallSharedMemory makes a folder in /dev/shm where that is as small as Docker
+// makes it, 64 MiB, or not much larger.
+func smallSharedMemory(t *testing.T) (dir string) {
+	t.Helper()
+	const memory, small = "/dev/shm", 256 << 20 // bytes
+	var system syscall.Statfs_t
+	if err := syscall.Statfs(memory, &system); err != nil || int64(system.Blocks)*int64(system.Bsize) > small { //nolint:gosec,unconvert // types differ by architecture
+		return ""
+	}
+	dir, err := os.MkdirTemp(memory, "ferry-faults-")
+	if err != nil {
+		return ""
+	}
+	return dir
 }
 
 func (w *world) fillDisk(context.Context, *rand.Rand) (func(context.Context) error, error) {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package faults_test
 
 import (
@@ -66,6 +68,9 @@ func newServer(t *testing.T, settings ...string) *server {
 		s.stop(ctx)
 		_ = syscall.Unmount(filepath.Join(dir, "small"), 0) // fails where smallDisk made none
 		_ = os.RemoveAll(filepath.Join(dir, "small"))
+		if s.ballast != "" {
+			_ = os.RemoveAll(filepath.Dir(s.ballast)) // elsewhere, where smallDisk could mount nothing
+		}
 		if err := devcluster.Remove(ctx, dir); err != nil {
 			t.Errorf("remove Postgres: %v", err)
 		}
