@@ -195,6 +195,8 @@ func (r *run) settleSome(ctx context.Context, txs []*transaction, met *obstacle)
 			o.refusals = []verdict{*v}
 		case o.genuine && len(open(still)) == 1:
 			o.refusals = []verdict{r.verdictOf(open(still)[0], o.err)}
+		case o.genuine && o.err.Code == "23505" && len(open(still)) > maxSingly && idle < 2 && r.hasTimeToRepeat():
+			// Another client may have made the row just then: look again.
 		case o.genuine && !r.hasTimeToFindOut(len(open(still))):
 			o.refusals = []verdict{r.verdictOf(blamed(open(still), o), o.err)}
 		case o.apart:
@@ -274,8 +276,10 @@ const maxSingly = 5_000
 // was just tried, can be tried once more so that its culprit is known. Else the
 // first operation of the statement that failed is blamed.
 func (r *run) hasTimeToFindOut(operations int) bool {
-	return operations <= maxSingly && r.took < r.left()-r.limit/4
+	return operations <= maxSingly && r.hasTimeToRepeat()
 }
+
+func (r *run) hasTimeToRepeat() bool { return r.took < r.left()-r.limit/4 }
 
 // needsCloserLook is whether it takes the history, or the rows themselves, to
 // know what is in the way.

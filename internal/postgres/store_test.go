@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -581,3 +583,41 @@ var capturedTables = func() string {
 	}
 	return b.String()
 }()
+
+// A row that another client makes just then is no reason to refuse its PUT, however
+// large the client transaction is.
+func TestPutOfARowThatIsMadeDuringAHugeTransaction(t *testing.T) {
+	t.Parallel()
+	b := setup(t, `CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+		CREATE TRIGGER keep BEFORE INSERT ON counted FOR EACH ROW EXECUTE FUNCTION keep()`)
+	ops := make([]op, 5_001) // more than are tried one by one
+	for i := range ops {
+		ops[i] = put(i+1, "counted", fmt.Sprint(i), map[string]any{"value": 2}).in(1)
+	}
+	other, err := b.admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // committed, if all goes well
+	if _, err := other.Exec(t.Context(), `INSERT INTO counted VALUES ('4000', 1)`); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan *uploads.Result, 1)
+	go func() {
+		result, err := b.try(b.store, alice, body(ops...))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- result
+	}()
+	b.untilWaiting(1)
+	if err := other.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if result := <-got; result == nil || result.Applied != len(ops) {
+		t.Errorf("%+v", result)
+	}
+	if got := b.text(`SELECT count(*) || ' ' || sum(value) FROM counted`); got != "5001 10002" {
+		t.Errorf("rows and their sum are %s", got)
+	}
+}
