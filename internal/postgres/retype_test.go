@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -77,6 +78,52 @@ func TestARetypedIDIsNeverReadAsItsOldType(t *testing.T) {
 	b.upload(alice, body(del(3, "r", "7")))
 	if got := b.text(`SELECT string_agg(id || '=' || v, ' ') FROM r`); got != "007=2" {
 		t.Errorf("rows %s, want 007=2", got)
+	}
+}
+
+// A catalog that was read while a table was being altered is no ground for a
+// verdict, however new it is.
+func TestATableThatIsAlteredUnderAnUploadIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ id, column, alter string }{
+		"text to uuid":       {"text", "text", "ALTER COLUMN v TYPE uuid USING v::uuid"},
+		"int to boolean":     {"text", "int", "ALTER COLUMN v TYPE boolean USING v > 0"},
+		"an id to uuid":      {"text", "text", "ALTER COLUMN id TYPE uuid USING id::uuid"},
+		"an id to text":      {"uuid", "text", "ALTER COLUMN id TYPE text"},
+		"a column made anew": {"uuid", "int", "DROP COLUMN v, ADD COLUMN v jsonb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, `CREATE TABLE r (id `+c.id+` PRIMARY KEY, v `+c.column+`); ALTER TABLE r ENABLE ROW LEVEL SECURITY;
+				CREATE POLICY p ON r TO authenticated USING (true); GRANT ALL ON r TO authenticated`)
+			value := map[string]any{"v": "1"}
+			if c.column == "text" {
+				value["v"] = uid(9)
+			}
+			other, err := b.admin.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // committed, if all goes well
+			if _, err := other.Exec(t.Context(), `ALTER TABLE r `+c.alter); err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan counts, 1)
+			go func() {
+				var result counts
+				if r, err := b.try(b.store, alice, body(put(1, "r", uid(1), value), patch(2, "r", uid(1), value), put(3, "r", uid(2), value))); err == nil {
+					result = countsOf(r)
+				}
+				got <- result
+			}()
+			b.untilWaiting(1)
+			if err := other.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(counts{Applied: 3}, <-got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

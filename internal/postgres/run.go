@@ -351,7 +351,7 @@ func (r *run) catalogSince(ctx context.Context, notBefore time.Time) error {
 // outOfDate is whether a statement failed because its table is no longer what
 // the catalog was read as. The catalog is a new one then.
 func (r *run) outOfDate(ctx context.Context, t *table, err error) (bool, error) {
-	if !hasSQLState(err, outOfDate) {
+	if !mayBeOutOfDate(err) {
 		return false, nil
 	}
 	if err := r.catalogSince(ctx, r.store.options.Now()); err != nil {

@@ -59,6 +59,19 @@ func isWorthRepeating(err error) bool {
 		(pgErr.Code == "0A000" && isTransient(err) && !isStandby(err))
 }
 
+// misunderstood are what Postgres says of a statement that does not fit its table:
+// another type, no such column or table, no unique index for ON CONFLICT, a column
+// that has become a generated one.
+var misunderstood = []string{"42804", "42883", "42703", "42P01", "42P10", "428C9"}
+
+// mayBeOutOfDate is whether a statement may have failed because its table is no
+// longer what the catalog was read as: by isCurrent, or before that was asked.
+func mayBeOutOfDate(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	isOfApp := ok && pgErr.Where != "" // within a function or trigger
+	return hasSQLState(err, outOfDate) || (!isOfApp && hasSQLState(err, misunderstood...))
+}
+
 // refusalOf turns the error of a client transaction that was tried alone into
 // what the client is told. Only the primary message goes out: DETAIL may show
 // other rows' values.
