@@ -27,6 +27,9 @@ type device struct {
 	now     func() int64
 	random  *rand.Rand
 	cuts    bool // cuts client transactions, as getCrudBatch() does
+	// reference is whether it speaks PowerSync's reference write API, which
+	// answers each client transaction by itself.
+	reference bool
 
 	queue   []queued // what is to be sent
 	sent    []queued // the end of what was acknowledged
@@ -88,10 +91,11 @@ func (d *device) restart() {
 func (d *device) sendFront(ctx context.Context) {
 	n := d.cut(1 + d.random.IntN(20))
 	front := d.queue[:n]
-	answer := d.send(ctx, d.client, front)
+	n = d.send(ctx, d.client, front)
+	front = front[:n]
 	chance := d.random.IntN(100)
 	switch {
-	case answer != http.StatusOK:
+	case n == 0:
 		pause(ctx, time.Duration(50+d.random.IntN(250))*time.Millisecond)
 		return
 	case chance < 3: // the answer is lost, or the app ends before it notes it
@@ -137,19 +141,45 @@ func (d *device) beginning(n int) int {
 	return n
 }
 
-// send posts operations and records what came of it. It returns the status, or
-// 0.
+// send posts operations and records what came of it. It returns how many of
+// them, from the first on, are decided.
 func (d *device) send(ctx context.Context, client *http.Client, ops []queued) int {
-	crud := make([]json.RawMessage, len(ops))
-	for i := range ops {
-		crud[i] = ops[i].wire
-	}
-	body, _ := json.Marshal(map[string]any{"client_id": fmt.Sprint("device ", d.number), "crud": crud})
-	delivery := history.Delivery{Client: d.number, First: ops[0].op, Last: ops[len(ops)-1].op, Sent: d.now()}
-	d.post(ctx, client, body, &delivery)
+	delivery := history.Delivery{Client: d.number, First: ops[0].op, Last: ops[len(ops)-1].op, Sent: d.now(), Uncounted: d.reference}
+	decided := d.post(ctx, client, ops, &delivery)
 	delivery.Answered = d.now()
+	if rest := delivery; 0 < decided && decided < len(ops) {
+		rest.First, rest.Status, rest.Rejected = ops[decided].op, http.StatusServiceUnavailable, nil
+		d.history.Delivered(rest)
+		delivery.Last = ops[decided-1].op
+	}
 	d.history.Delivered(delivery)
-	return delivery.Status
+	return decided
+}
+
+// request is the body that carries operations, and where it goes.
+func (d *device) request(ops []queued) (path string, body []byte) {
+	if !d.reference {
+		crud := make([]json.RawMessage, len(ops))
+		for i := range ops {
+			crud[i] = ops[i].wire
+		}
+		body, _ = json.Marshal(map[string]any{"client_id": fmt.Sprint("device ", d.number), "crud": crud})
+		return "/upload", body
+	}
+	type transaction struct {
+		ID   int               `json:"transaction_id"`
+		Crud []json.RawMessage `json:"crud"`
+	}
+	var transactions []transaction
+	for i, o := range ops {
+		if i == 0 || o.tx != ops[i-1].tx {
+			transactions = append(transactions, transaction{ID: o.tx})
+		}
+		last := &transactions[len(transactions)-1]
+		last.Crud = append(last.Crud, o.wire)
+	}
+	body, _ = json.Marshal(map[string]any{"client_id": fmt.Sprint("device ", d.number), "transactions": transactions})
+	return "/api/data", body
 }
 
 // patience is how long a client waits for an answer: mostly as long as
@@ -158,18 +188,20 @@ func patience() time.Duration {
 	return []time.Duration{time.Second, 4 * time.Second, 30 * time.Second, 30 * time.Second}[rand.IntN(4)] //nolint:gosec // no secret
 }
 
-func (d *device) post(ctx context.Context, client *http.Client, body []byte, delivery *history.Delivery) {
+// post sends operations and returns how many of them are decided.
+func (d *device) post(ctx context.Context, client *http.Client, ops []queued, delivery *history.Delivery) int {
 	ctx, cancel := context.WithTimeout(ctx, patience())
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+"/upload", bytes.NewReader(body))
+	path, body := d.request(ops)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+path, bytes.NewReader(body))
 	if err != nil {
-		return
+		return 0
 	}
 	request.Header.Set("Authorization", "Bearer "+d.session)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := client.Do(request)
 	if err != nil {
-		return
+		return 0
 	}
 	defer response.Body.Close()
 	var answer struct {
@@ -179,14 +211,40 @@ func (d *device) post(ctx context.Context, client *http.Client, body []byte, del
 			Code        string
 			TxID        int `json:"tx_id"`
 		}
+		Results []struct{ Status string }
 	}
 	text, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode == http.StatusOK && json.Unmarshal(text, &answer) != nil {
-		return // cut off
+		return 0 // cut off
 	}
 	delivery.Status = response.StatusCode
+	if response.StatusCode != http.StatusOK {
+		return 0
+	}
 	delivery.Applied, delivery.Duplicates, delivery.Ignored = answer.Applied, answer.Duplicates, answer.Ignored
 	for _, r := range answer.Rejected {
 		delivery.Rejected = append(delivery.Rejected, history.Rejection{ID: r.RejectionID, Code: r.Code, Tx: r.TxID})
 	}
+	if !d.reference {
+		return len(ops)
+	}
+	// One result for each transaction, in order; what is behind a failure that
+	// may pass was not attempted.
+	decided := 0
+	for _, result := range answer.Results {
+		if result.Status != "success" && result.Status != "fatal_error" {
+			break
+		}
+		tx := ops[decided].tx
+		if result.Status == "fatal_error" {
+			delivery.Rejected = append(delivery.Rejected, history.Rejection{Tx: tx})
+		}
+		for decided < len(ops) && ops[decided].tx == tx {
+			decided++
+		}
+	}
+	if decided == 0 {
+		delivery.Status = http.StatusServiceUnavailable
+	}
+	return decided
 }

@@ -122,7 +122,7 @@ func (w *world) underLoad(t *testing.T, random *rand.Rand, disturb func(h *histo
 		d := &device{
 			number: i + 1, session: signIn(t, fmt.Sprint("user ", i/3)), url: "http://" + w.clients.address(),
 			history: h, now: now, random: rand.New(rand.NewPCG(random.Uint64(), 0)), //nolint:gosec // no secret
-			cuts: i%5 == 4,
+			cuts: i%5 == 4, reference: i%5 == 3,
 		}
 		sending.Go(func() {
 			if err := d.run(ctx, quiet); err != nil {

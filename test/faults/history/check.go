@@ -248,11 +248,16 @@ func (c *check) rejections() {
 		}
 	}
 	for i := range c.Deliveries {
-		for _, r := range c.Deliveries[i].Rejected {
+		d := &c.Deliveries[i]
+		for _, r := range d.Rejected {
 			s := c.stored[r.ID]
-			if s == nil || s.Client != c.Deliveries[i].Client || s.Tx != r.Tx || s.Code != r.Code {
+			known := s != nil && s.Client == d.Client && s.Tx == r.Tx && s.Code == r.Code
+			if d.Uncounted {
+				known = times[txKey{d.Client, r.Tx}] > 0
+			}
+			if !known {
 				c.violated(RejectedOnce, "client %d was told of rejection %s of transaction %d (%s), which is not stored",
-					c.Deliveries[i].Client, r.ID, r.Tx, r.Code)
+					d.Client, r.ID, r.Tx, r.Code)
 			}
 		}
 	}
@@ -301,13 +306,15 @@ func (c *check) answers() {
 			ops++
 			if rejected[f.tx.ID] {
 				inRejected++
+			} else if d.Uncounted && f.tx.Refused != "" {
+				c.violated(AnswersAgree, "transaction %d of client %d was refused and is called a success", f.tx.ID, d.Client)
 			}
 			before = before && f.acked < d.Sent
 		}
 		where := fmt.Sprintf("operations %d to %d of client %d", d.First, d.Last, d.Client)
 		// A transaction that was cut may be rejected in part.
 		sum := d.Applied + d.Duplicates + d.Ignored
-		if sum+inRejected < ops || sum > ops {
+		if !d.Uncounted && (sum+inRejected < ops || sum > ops) {
 			c.violated(AnswersAgree, "of %s %d were applied, %d duplicates, %d ignored, %d rejected",
 				where, d.Applied, d.Duplicates, d.Ignored, inRejected)
 		}

@@ -43,12 +43,16 @@ type Delivery struct {
 	Status                       int
 	Applied, Duplicates, Ignored int
 	Rejected                     []Rejection
+	// Uncounted is whether the answer only tells applied from rejected, as that
+	// of the reference write API does.
+	Uncounted bool
 }
 
 // Acknowledged is whether the client was told that everything is decided.
 func (d *Delivery) Acknowledged() bool { return d.Status == 200 }
 
-// Rejection is a rejected transaction as a client is told of it.
+// Rejection is a rejected transaction as a client is told of it; the ID and code
+// are empty where the answer has none.
 type Rejection struct {
 	ID, Code string
 	Tx       int
