@@ -147,6 +147,37 @@ func TestAttackManySlowTransactionsAreDecidedInTheEnd(t *testing.T) {
 	}
 }
 
+// No statement of these takes too long, and no delivery must begin with what took
+// all the time of the one before.
+func TestAttackManyStatementsAreDecidedInTheEnd(t *testing.T) {
+	t.Parallel()
+	t.Run("good ones", func(t *testing.T) {
+		t.Parallel()
+		b := slowNotes(t, 40*time.Millisecond)
+		entries := make([]string, 60) // 2.4 s
+		for i := range entries {
+			entries[i] = putNote(i+1, fmt.Sprint(i), []string{`{"n":1}`, `{"n":1,"body":"another shape"}`}[i%2])
+		}
+		if got := b.deliver(t, time.Second, 12, entries...); got.Codes != nil || got.Applied+got.Duplicates != len(entries) {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("to find the bad one", func(t *testing.T) {
+		t.Parallel()
+		b := attackOn(t, `CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.016); RETURN NULL; END $$;
+			CREATE TRIGGER slow AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION slow()`)
+		entries := make([]string, 44) // 0.7 s, behind what refuses one
+		for i := range entries {
+			entries[i] = putNote(i+1, fmt.Sprint(i), `{"n":1}`)
+		}
+		entries[41] = putNote(42, "bad", `{"n":-1}`)
+		got := b.deliver(t, time.Second, 12, entries...)
+		if diff := cmp.Diff([]string{"check_violation"}, got.Codes); diff != "" || got.Applied+got.Duplicates != len(entries)-1 {
+			t.Errorf("%+v\n%s", got, diff)
+		}
+	})
+}
+
 // A refusal that comes late leaves no time to try everything once more.
 func TestAttackALateRefusalIsAVerdict(t *testing.T) {
 	t.Parallel()

@@ -85,6 +85,7 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 	for _, o := range ops {
 		o.decided = o.expected
 	}
+	r.gotFurther = true
 	return nil, nil
 }
 

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -54,11 +55,14 @@ func (r *run) settleAtPace(ctx context.Context, txs []*transaction, size int) er
 	return r.settleEach(ctx, slices.Chunk(openTransactions(txs), size))
 }
 
-// notePace is called with what became of the upload.
+// notePace is called with what became of the upload. Many statements may take too
+// long of which none does by itself, and so may the search for what is refused.
 func (r *run) notePace(ctx context.Context, settled error) {
 	switch {
 	case r.tooSlow > 0:
 		r.store.paces.set(r.key(), max(1, r.tooSlow/2))
+	case settled != nil && !r.gotFurther && r.outOfTime():
+		r.store.paces.set(r.key(), max(1, cmp.Or(r.pace, len(r.upload.Transactions))/2))
 	case settled == nil && r.pace > 0:
 		r.store.paces.forget(r.key())
 		// Attempts count as long as none succeeded.

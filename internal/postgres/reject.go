@@ -146,6 +146,7 @@ func (r *run) decideRejected(ctx context.Context, verdicts []verdict, ids []uuid
 		}
 		return err
 	}
+	r.gotFurther = true
 	*r.openBytes += bytesOf(verdicts)
 	for _, o := range ops {
 		o.decided = rejected

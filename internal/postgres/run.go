@@ -53,6 +53,8 @@ type run struct {
 	// pace is how many client transactions are tried together; 0 for all.
 	// tooSlow is the least number that took too long.
 	pace, tooSlow int
+	// gotFurther is whether anything was decided.
+	gotFurther bool
 	// raises is whether each database transaction raises the client's write
 	// checkpoint. The last one that was raised is checkpoint.
 	raises     bool
@@ -81,6 +83,7 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 		ops: ops, firstTx: r.upload.FirstTxID(), atMost: together, alone: len(r.upload.Transactions) == 1,
 	})
 	if err != nil {
+		r.notePace(ctx, err)
 		return nil, err
 	}
 	if o == nil {

@@ -256,6 +256,7 @@ func batchOf(txs []*transaction, atMost int) *batch {
 // tryInTurn applies batches and notes what was decided.
 func (r *run) tryInTurn(ctx context.Context, batches ...*batch) (done int, o *obstacle, err error) {
 	done, o, err = r.applyInTurn(ctx, batches...)
+	r.gotFurther = r.gotFurther || done > 0
 	for _, b := range batches[:done] {
 		for _, op := range b.open {
 			op.decided = applied
