@@ -178,6 +178,27 @@ func TestAttackManyStatementsAreDecidedInTheEnd(t *testing.T) {
 	})
 }
 
+func TestAttackATransactionOfManyStatementsIsRejectedInTheEnd(t *testing.T) {
+	t.Parallel()
+	b := slowNotes(t, 40*time.Millisecond)
+	entries := make([]string, 60) // 2.4 s
+	for i := range entries {
+		entries[i] = entryOf(i+1, 1, "PUT", "notes", fmt.Sprint(i), []string{`{"n":1}`, `{"n":1,"body":"another shape"}`}[i%2])
+	}
+	for delivery := range 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := b.store.Apply(ctx, claimsOf("u"), decodeEntries(t, "c", entries...))
+		cancel()
+		if got := b.text(t, `SELECT coalesce(max(attempts), 0)::text FROM ferry.timeouts`); err == nil || got != fmt.Sprint(delivery+1) {
+			t.Errorf("delivery %d: %s attempts are counted, %v", delivery, got, err)
+		}
+	}
+	b.db.Exec(t, `UPDATE ferry.timeouts SET first_at = first_at - interval '2 minutes'`)
+	if diff := cmp.Diff(outcome{Codes: []string{"timeout"}}, b.deliver(t, time.Second, 1, entries...)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A refusal that comes late leaves no time to try everything once more.
 func TestAttackALateRefusalIsAVerdict(t *testing.T) {
 	t.Parallel()

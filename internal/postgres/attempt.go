@@ -168,7 +168,7 @@ func (r *run) runSteps(ctx context.Context, prefix []query, steps []*step, ops [
 		}
 		queries = append(queries, careful(s, ops))
 	}
-	err := r.session.exchange(ctx, queries...)
+	err := r.exchangeInTime(ctx, queries)
 	failed, ok := errors.AsType[*queryError](err)
 	if !ok {
 		return nil, err

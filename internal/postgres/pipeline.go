@@ -269,6 +269,14 @@ func (s *session) receive(pipeline *pgconn.Pipeline, q query, prepares string) e
 	return rowErr
 }
 
+// cancel asks the server to end the statement that runs. It returns once the
+// server was told, or cannot be.
+func (s *session) cancel(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	_ = s.pg.CancelRequest(ctx) // then the deadline ends it
+}
+
 // rollback ends a transaction that will not be committed. One that has failed
 // holds nothing any more; it ends with the next exchange.
 func (s *session) rollback(ctx context.Context) {

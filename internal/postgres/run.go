@@ -168,7 +168,7 @@ func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *
 		for i := done; i < known; i++ {
 			queries = r.put(queries, batches[i], known-done == 1)
 		}
-		err := r.session.exchange(ctx, queries...)
+		err := r.exchangeInTime(ctx, queries)
 		if answered, ok := errors.AsType[*queryError](err); ok {
 			failed = answered.index
 		}

@@ -45,6 +45,21 @@ func (r *run) statementLimit() time.Duration {
 	return max(reserve, min(longest, limit))
 }
 
+// exchangeInTime is an exchange that is canceled when there is just enough time
+// left to count that: of many statements none may reach its own limit.
+func (r *run) exchangeInTime(ctx context.Context, queries []query) error {
+	canceled := make(chan struct{})
+	timer := time.AfterFunc(r.left()-r.limit/8, func() {
+		defer close(canceled)
+		r.session.cancel(ctx)
+	})
+	err := r.session.exchange(ctx, queries...)
+	if !timer.Stop() {
+		<-canceled // or it would meet what comes next
+	}
+	return err
+}
+
 // A client transaction that times out or deadlocks alone becomes a verdict
 // after so many attempts over so long, if the database answers otherwise.
 const (
