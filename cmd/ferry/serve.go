@@ -28,7 +28,9 @@ func runServe(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewJSONHandler(a.stderr, nil))
+	out := newLogWriter(a.stderr)
+	defer out.Close()
+	log := slog.New(slog.NewJSONHandler(out, nil))
 	return serve(ctx, cfg, servingOptions{log: log, allowOrigin: originsOf(cfg)})
 }
 

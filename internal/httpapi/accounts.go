@@ -52,7 +52,7 @@ func (s *server) signUp(w http.ResponseWriter, r *http.Request, f *facts) error 
 	if len(r.Header.Values("Authorization")) > 0 {
 		return s.upgrade(w, r, f, members[0], members[1])
 	}
-	started, err := s.Accounts.SignUp(r.Context(), addressOf(r), members[0], members[1])
+	started, err := s.Accounts.SignUp(r.Context(), s.addressOf(r), members[0], members[1])
 	return f.answerStarted(w, http.StatusCreated, "sign_up", started, err)
 }
 
@@ -60,7 +60,7 @@ func (s *server) upgrade(w http.ResponseWriter, r *http.Request, f *facts, email
 	if _, err := s.accountOf(r, f); err != nil {
 		return err
 	}
-	started, err := s.Accounts.Upgrade(r.Context(), addressOf(r), credentials(r), email, password)
+	started, err := s.Accounts.Upgrade(r.Context(), s.addressOf(r), credentials(r), email, password)
 	f.audit(became("upgrade", err))
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request, f *facts) error 
 	if err != nil {
 		return err
 	}
-	started, userID, err := s.Accounts.SignIn(r.Context(), addressOf(r), members[0], members[1])
+	started, userID, err := s.Accounts.SignIn(r.Context(), s.addressOf(r), members[0], members[1])
 	if err != nil && userID != "" {
 		f.add(slog.String("user", userID))
 	}
@@ -82,7 +82,7 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request, f *facts) error 
 
 // guest makes a guest. A body, if there is one, is not read.
 func (s *server) guest(w http.ResponseWriter, r *http.Request, f *facts) error {
-	started, err := s.Accounts.Guest(r.Context(), addressOf(r))
+	started, err := s.Accounts.Guest(r.Context(), s.addressOf(r))
 	return f.answerStarted(w, http.StatusCreated, "guest", started, err)
 }
 
@@ -114,7 +114,7 @@ func (s *server) changePassword(w http.ResponseWriter, r *http.Request, f *facts
 	if err != nil {
 		return err
 	}
-	err = s.Accounts.ChangePassword(r.Context(), addressOf(r), credentials(r), members[0], members[1])
+	err = s.Accounts.ChangePassword(r.Context(), s.addressOf(r), credentials(r), members[0], members[1])
 	return f.answerDone(w, "password_change", err)
 }
 
@@ -141,7 +141,7 @@ func (s *server) accountOf(r *http.Request, f *facts) (*identity.Principal, erro
 // readStrings reads a small JSON object and returns some of its members, which
 // must be strings.
 func (s *server) readStrings(w http.ResponseWriter, r *http.Request, names ...string) ([]string, error) {
-	body, err := s.readBodyUpTo(w, r, addressOf(r).String(), min(maxAccountBody, s.MaxBodyBytes))
+	body, err := s.readBodyUpTo(w, r, s.addressOf(r).String(), min(maxAccountBody, s.MaxBodyBytes))
 	if err != nil {
 		return nil, err
 	}

@@ -7,12 +7,9 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 )
 
-// clientAddress finds the client's address, for limits and logs alone: behind
-// trusted proxies the last one in X-Forwarded-For that is none of theirs.
-func (s *server) clientAddress() func(http.Handler) http.Handler {
-	if len(s.TrustedProxies) == 0 {
-		return middleware.ClientIPFromRemoteAddr
-	}
+// behindProxies finds the last address in X-Forwarded-For that is no trusted
+// proxy's.
+func (s *server) behindProxies() func(http.Handler) http.Handler {
 	networks := make([]string, len(s.TrustedProxies))
 	for i, network := range s.TrustedProxies {
 		networks[i] = network.String()
@@ -20,9 +17,14 @@ func (s *server) clientAddress() func(http.Handler) http.Handler {
 	return middleware.ClientIPFromXFF(networks...)
 }
 
-// addressOf is the client's address. It is not valid where the proxies did not
-// say.
-func addressOf(r *http.Request) netip.Addr { return middleware.GetClientIPAddr(r.Context()) }
+// addressOf is the client's address, for limits and logs alone. It is not valid
+// where trusted proxies did not say.
+func (s *server) addressOf(r *http.Request) netip.Addr {
+	if len(s.TrustedProxies) == 0 {
+		return peer(r).Unmap().WithZone("")
+	}
+	return middleware.GetClientIPAddr(r.Context())
+}
 
 // peer is the address of the direct peer.
 func peer(r *http.Request) netip.Addr {

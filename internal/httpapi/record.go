@@ -13,8 +13,8 @@ import (
 // facts are what the log tells of a request beside its route and status, and what
 // is given back behind it.
 type facts struct {
-	attrs []slog.Attr
-	err   error // why the answer is a problem, the cause included
+	attrs []slog.Attr // behind the first ones, which are the same for every request
+	err   error       // why the answer is a problem, the cause included
 	// body is the request's, nil if it was not read. Its memory is the handler's,
 	// until that returns or panics.
 	body *boundedBuffer
@@ -38,32 +38,38 @@ type factsKey struct{}
 // through record.
 func factsOf(ctx context.Context) *facts { return ctx.Value(factsKey{}).(*facts) }
 
-// record writes one log record per request, whatever answers it: a handler, the
+// record bounds a request's time and writes one log record of it, whatever answers it: a handler, the
 // router, or a middleware. It names the route and not the path, into which
 // clients put what they like.
 func (s *server) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		f := &facts{}
+		f := &facts{attrs: make([]slog.Attr, everyRecord, 16)}
 		out := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
-		next.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), factsKey{}, f)))
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), factsKey{}, f), answerWithin)
+		defer cancel()
+		next.ServeHTTP(out, r.WithContext(ctx))
 		s.log(r, out.Status(), time.Since(started), f)
 	})
 }
 
+// everyRecord is what each record has in front of a request's own facts.
+const everyRecord = 5
+
 func (s *server) log(r *http.Request, status int, took time.Duration, f *facts) {
 	route := chi.RouteContext(r.Context()).RoutePattern()
-	attrs := append([]slog.Attr{
+	first := [everyRecord]slog.Attr{
 		slog.String("method", r.Method),
 		slog.String("route", route),
 		slog.Int("status", status),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
-		slog.String("address", addressOf(r).String()),
-	}, f.attrs...)
-	if f.err != nil {
-		attrs = append(attrs, slog.String("error", f.err.Error()))
+		slog.String("address", s.addressOf(r).String()),
 	}
-	s.Log.LogAttrs(r.Context(), levelOf(route, status), "request", attrs...)
+	copy(f.attrs, first[:])
+	if f.err != nil {
+		f.add(slog.String("error", f.err.Error()))
+	}
+	s.Log.LogAttrs(r.Context(), levelOf(route, status), "request", f.attrs...)
 }
 
 // levelOf keeps the level of errors for defects: what a 503 is about passes, or

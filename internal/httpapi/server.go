@@ -11,6 +11,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -104,7 +105,10 @@ func newServer(o Options) *server {
 
 func (s *server) routes() *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(s.clientAddress(), s.record, secure, middleware.StripSlashes, middleware.GetHead, s.cors())
+	if len(s.TrustedProxies) > 0 {
+		r.Use(s.behindProxies())
+	}
+	r.Use(s.record, secure, middleware.StripSlashes, middleware.GetHead, s.cors())
 	r.NotFound(s.handle(notFound))
 	r.MethodNotAllowed(s.handle(methodNotAllowed))
 
@@ -140,12 +144,16 @@ func (s *server) routes() *chi.Mux {
 // Source: OWASP, "REST Security Cheat Sheet", security headers.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Referrer-Policy", "no-referrer")
+		maps.Copy(w.Header(), securityHeaders)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// securityHeaders are shared by all answers, and never changed.
+var securityHeaders = http.Header{
+	"X-Content-Type-Options":  {"nosniff"},
+	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
+	"Referrer-Policy":         {"no-referrer"},
 }
 
 // cors lets the web pages of allowed origins call the API. Refused ones are
@@ -170,12 +178,10 @@ func (s *server) cors() func(http.Handler) http.Handler {
 // answers errors.
 func (s *server) handle(h func(http.ResponseWriter, *http.Request, *facts) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
-		defer cancel()
-		endReading(ctx, w)
-		f := factsOf(ctx)
+		endReading(w, r)
+		f := factsOf(r.Context())
 		defer f.releaseBody()
-		if err := recovered(func() error { return h(w, r.WithContext(ctx), f) }); err != nil {
+		if err := recovered(func() error { return h(w, r, f) }); err != nil {
 			f.err = err
 			writeProblem(w, fault.From(err))
 		}
@@ -184,8 +190,8 @@ func (s *server) handle(h func(http.ResponseWriter, *http.Request, *facts) error
 
 // endReading ends the reading of a request's body with its context, also where
 // net/http reads what a handler did not look at.
-func endReading(ctx context.Context, w http.ResponseWriter) {
-	if deadline, ok := ctx.Deadline(); ok {
+func endReading(w http.ResponseWriter, r *http.Request) {
+	if deadline, ok := r.Context().Deadline(); ok && r.Body != http.NoBody {
 		// What has no connection has nothing to end.
 		_ = http.NewResponseController(w).SetReadDeadline(deadline)
 	}

@@ -2,12 +2,16 @@ package identity
 
 import (
 	"context"
+	"crypto/hmac"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -36,6 +40,9 @@ type SessionJWT struct {
 	algorithms  []jose.SignatureAlgorithm // of all issuers
 	isSyncToken func(token string) bool
 	now         func() time.Time
+	// lastHeader is that of the last session that was accepted: nearly all
+	// sessions of an app have the same.
+	lastHeader atomic.Pointer[sessionHeader]
 }
 
 var _ Authenticator = (*SessionJWT)(nil)
@@ -108,6 +115,7 @@ func (s *SessionJWT) Authenticate(ctx context.Context, c Credentials) (*Principa
 	for _, issuer := range s.issuersOf(session.claims) {
 		p, err := issuer.accept(ctx, session, s.now())
 		if err == nil {
+			s.lastHeader.Store(session.sessionHeader)
 			return p, nil
 		}
 		// Where several could have issued it, the one whose key fits knows best.
@@ -123,32 +131,70 @@ func (s *SessionJWT) Authenticate(ctx context.Context, c Credentials) (*Principa
 
 // session is a session JWT that was read, and not yet verified.
 type session struct {
-	jws       *jose.JSONWebSignature
+	*sessionHeader
+	signed    string // what the signature is of (RFC 7515, section 5.1)
+	signature []byte
+	jws       *jose.JSONWebSignature // nil for HS256
+	claims    *claimSet
+}
+
+// sessionHeader is a header in which nothing is wrong.
+type sessionHeader struct {
+	encoded   string // as it stands in the token
 	algorithm jose.SignatureAlgorithm
 	keyID     string
-	claims    *claimSet
 }
 
 // read takes a token apart. Its errors are for the client: go-jose's own may
 // quote the token's header.
 func (s *SessionJWT) read(token string) (*session, error) {
-	jws, err := jose.ParseSignedCompact(token, s.algorithms)
+	header, jws, err := s.readHeader(token)
+	if err != nil {
+		return nil, err
+	}
+	r := &session{sessionHeader: header, jws: jws}
+	behind := strings.LastIndexByte(token, '.')
+	r.signed = token[:behind]
+	payload, err := base64.RawURLEncoding.DecodeString(r.signed[len(header.encoded)+1:])
+	if err == nil {
+		r.signature, err = base64.RawURLEncoding.DecodeString(token[behind+1:])
+	}
 	if err != nil {
 		return nil, s.unreadable(token, err)
+	}
+	if r.claims, err = readClaims(payload); err != nil {
+		return nil, fmt.Errorf("the session's payload %w", err)
+	}
+	return r, nil
+}
+
+// readHeader has go-jose read a token, unless it is of HS256 and has the header
+// that the last session had.
+func (s *SessionJWT) readHeader(token string) (*sessionHeader, *jose.JSONWebSignature, error) {
+	encoded, rest, _ := strings.Cut(token, ".")
+	if last := s.lastHeader.Load(); last != nil && last.encoded == encoded && last.algorithm == jose.HS256 && strings.Count(rest, ".") == 1 {
+		return last, nil, nil
+	}
+	jws, err := jose.ParseSignedCompact(token, s.algorithms)
+	if err != nil {
+		return nil, nil, s.unreadable(token, err)
 	}
 	header := jws.Signatures[0].Header
 	// go-jose knows `b64` and would honour it; `zip` is of no meaning in a JWS.
 	// A session needs no extension (RFC 7515, section 4.1.11; RFC 7797).
 	for _, name := range []jose.HeaderKey{"crit", "b64", "zip"} {
 		if _, found := header.ExtraHeaders[name]; found {
-			return nil, fmt.Errorf("the session's header has %q, which this server does not support", name)
+			return nil, nil, fmt.Errorf("the session's header has %q, which this server does not support", name)
 		}
 	}
-	claims, err := readClaims(jws.UnsafePayloadWithoutVerification())
-	if err != nil {
-		return nil, fmt.Errorf("the session's payload %w", err)
-	}
-	return &session{jws, jose.SignatureAlgorithm(header.Algorithm), header.KeyID, claims}, nil
+	return &sessionHeader{strings.Clone(encoded), jose.SignatureAlgorithm(header.Algorithm), header.KeyID}, jws, nil
+}
+
+// isSignedBy is whether the signature is an HMAC's (RFC 7518, section 3.2).
+func (s *session) isSignedBy(mac hash.Hash) bool {
+	mac.Reset()
+	mac.Write([]byte(s.signed))
+	return hmac.Equal(mac.Sum(nil), s.signature)
 }
 
 // errSyncToken is a usual mix-up.

@@ -41,34 +41,44 @@ func main() {
 	out := flag.String("out", "bench", "folder for the results")
 	pairs := flag.Int("pairs", 5, "pairs of measurements for each ratio")
 	phase := flag.Duration("phase", time.Second, "length of one side of a pair")
-	only := flag.Bool("profile", false, "only show where the time of a 1,000-row upload goes")
+	profile := flag.Bool("profile", false, "only show where the time of a 1,000-row upload goes")
+	only := flag.String("only", "", "measure nothing else: start, tokens, puts, single, mixed or memory, and write nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *ferry, *out, *pairs, *phase, *only); err != nil {
+	if err := run(ctx, *ferry, *out, *pairs, *phase, *profile, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, ferry, out string, pairs int, phase time.Duration, only bool) error {
+func run(ctx context.Context, ferry, out string, pairs int, phase time.Duration, profile bool, only string) error {
 	b, err := start(ctx, ferry)
 	if err != nil {
 		return err
 	}
 	defer b.stop()
 	b.pairs, b.phase = pairs, phase
-	if only {
+	if profile {
 		return b.profile(ctx)
 	}
 	var figures []figure
-	for _, measure := range []func(context.Context) ([]figure, error){b.startup, b.tokens, b.puts, b.single, b.mixed, b.memory} {
-		some, err := measure(ctx)
+	for _, m := range []struct {
+		name    string
+		measure func(context.Context) ([]figure, error)
+	}{{"start", b.startup}, {"tokens", b.tokens}, {"puts", b.puts}, {"single", b.single}, {"mixed", b.mixed}, {"memory", b.memory}} {
+		if only != "" && only != m.name {
+			continue
+		}
+		some, err := m.measure(ctx)
 		if err != nil {
 			return err
 		}
 		figures = append(figures, some...)
 		printFigures(some)
+	}
+	if only != "" {
+		return nil
 	}
 	curves, err := b.growth(ctx)
 	if err != nil {
