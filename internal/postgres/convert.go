@@ -170,21 +170,12 @@ func parseInteger(t *dataType, text string) (int64, error) {
 
 // plainInteger reads what nearly all integers are: some digits and nothing else.
 func plainInteger(text string) (n int64, ok bool) {
-	const longest = 18 // digits that surely fit
 	digits := strings.TrimPrefix(text, "-")
-	if digits == "" || len(digits) > longest {
+	if digits == "" || countDigits(digits) < len(digits) {
 		return 0, false
 	}
-	for i := range len(digits) {
-		if !isDigit(digits[i]) {
-			return 0, false
-		}
-		n = 10*n + int64(digits[i]-'0')
-	}
-	if len(digits) < len(text) {
-		n = -n
-	}
-	return n, true
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil
 }
 
 func parseWhole(t *dataType, text string) (int64, error) {

@@ -41,12 +41,24 @@ func (u uuid) String() string { return string(u.append(nil)) }
 //
 // Source: PostgreSQL documentation, "UUID Type".
 func parseUUID[T string | []byte](text T) (u uuid, err error) {
+	if len(text) == len(canonicalUUID) && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
+		wrong := byte(0)
+		for i, at := range pairsInUUID {
+			high, low := hexDigits[text[at]], hexDigits[text[at+1]]
+			u[i] = high<<4 | low
+			wrong |= high | low
+		}
+		if wrong <= 15 {
+			return u, nil
+		}
+		u = uuid{}
+	}
 	n := 0
 	for i := range len(text) {
 		if betweenGroups := n > 0 && n < 2*len(u) && n%4 == 0; betweenGroups && text[i] == '-' && text[i-1] != '-' {
 			continue
 		}
-		digit := hexDigit(text[i])
+		digit := hexDigits[text[i]]
 		if digit > 15 || n == 2*len(u) {
 			return u, fmt.Errorf("a uuid has %d hexadecimal digits and nothing else", 2*len(u))
 		}
@@ -59,13 +71,19 @@ func parseUUID[T string | []byte](text T) (u uuid, err error) {
 	return u, nil
 }
 
-// hexDigit returns more than 15 for what is none.
-func hexDigit(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return (c | 0x20) - 'a' + 10
+// canonicalUUID is how nearly all are spelled, pairsInUUID where the digits of
+// each byte begin there.
+const canonicalUUID = "00000000-0000-0000-0000-000000000000"
+
+var pairsInUUID = [16]int{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+// hexDigits are the values of hexadecimal digits, and over 15 for what is none.
+var hexDigits = func() (values [256]byte) {
+	for c := range values {
+		values[c] = 0xff
 	}
-	return 0xff
-}
+	for i := range byte(16) {
+		values["0123456789abcdef"[i]], values["0123456789ABCDEF"[i]] = i, i
+	}
+	return values
+}()
