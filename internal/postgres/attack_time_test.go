@@ -224,9 +224,9 @@ func TestAttackALateRefusalIsAVerdict(t *testing.T) {
 	})
 }
 
-// Whatever is too much at once is tried in parts.
+// Whatever is too much at once is tried in parts. Not parallel: it takes all the
+// locks of a server that other tests share.
 func TestAttackMoreLocksThanTheServerHasAreTakenInParts(t *testing.T) {
-	t.Parallel()
 	b := attackOn(t, `CREATE FUNCTION lock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			PERFORM pg_advisory_xact_lock(n) FROM generate_series(new.n * 100, new.n * 100 + 99) AS n;
 			RETURN new;
