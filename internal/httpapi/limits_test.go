@@ -81,6 +81,7 @@ func TestEveryAnswerIsOnlyData(t *testing.T) {
 		"X-Content-Type-Options":  {"nosniff"},
 		"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 		"Referrer-Policy":         {"no-referrer"},
+		"Content-Disposition":     {"attachment"},
 	}
 	for _, path := range []string{"/healthz", "/token", "/nothing", "/openapi.yaml", "/.well-known/jwks.json"} {
 		answered := a.do(t, "GET", path, nil).header

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// The lengths that a password may have. Ten characters are over the eight that
-// NIST SP 800-63B (section 5.1.1.2) wants at least.
+// The lengths that a password may have. Twelve characters are what OWASP ASVS
+// (2.1.1) wants at least, and over the eight of NIST SP 800-63B (section 5.1.1.2).
 const (
-	MinPasswordChars = 10   // Unicode code points, after normalisation
+	MinPasswordChars = 12   // Unicode code points, after normalisation
 	MaxPasswordBytes = 1024 // as sent
 )
 

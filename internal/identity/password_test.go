@@ -23,21 +23,21 @@ func TestCheckPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	for password, want := range map[string]string{
-		"0123456789":                       "",
-		"          ":                       "",
-		"密码密码密码密码密码":                       "",
+		"0123456789ab":                     "",
+		"            ":                     "",
+		"密码密码密码密码密码密码":                     "",
 		strings.Repeat("a", 1024):          "",
 		"ann.example@example.com!":         "",
-		"012345678":                        "has under 10 characters",
-		"":                                 "has under 10 characters",
-		"👩‍👧👩‍👧":                           "has under 10 characters",
-		strings.Repeat("e\u0301", 9):       "has under 10 characters",
+		"0123456789a":                      "has under 12 characters",
+		"":                                 "has under 12 characters",
+		"👩‍👧👩‍👧":                           "has under 12 characters",
+		strings.Repeat("e\u0301", 11):      "has under 12 characters",
 		strings.Repeat("a", 1025):          "is over 1024 bytes",
 		"0123456789\xff":                   "is not valid UTF-8",
 		"ann.example@example.com":          "is the e-mail address",
 		" ANN.example@EXAMPLE.com ":        "is the e-mail address",
 		"ann.example@example.com\u3000":    "is the e-mail address",
-		strings.Repeat("e\u0301", 10) + "": "",
+		strings.Repeat("e\u0301", 12) + "": "",
 	} {
 		got := ""
 		if err := CheckPassword(password, email); err != nil {
