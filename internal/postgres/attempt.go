@@ -218,7 +218,7 @@ func (s *step) metItsRow(err error) bool {
 func (r *run) meetRow(o *operation) *obstacle {
 	if !o.puzzled {
 		o.puzzled = true
-		return &obstacle{lostRows: true}
+		return &obstacle{}
 	}
 	return &obstacle{refusals: []verdict{{operation: o, refusal: hiddenRow()}}}
 }
