@@ -10,18 +10,20 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/zeebo/xxh3"
 )
 
 // Fingerprint identifies an operation by what it does: its kind, table, row id
 // and data. Two spellings of the same operation (key order, string escapes, 42
 // and 42.0) have the same fingerprint; tx_id, old values and metadata do not
-// count. Its first byte is the version of this rule, the rest a truncated
-// SHA-256: it is compared only with operations of the same client and op id.
+// count. Its first byte is the version of this rule, the rest a hash that is no
+// secret and withstands no attack: it is compared only with operations of the same
+// user, client and op id, and whoever made two alike would only lose the second.
 type Fingerprint [8]byte
 
 // fingerprintVersion changes whenever the rule does, so that stored
 // fingerprints are never mistaken for those of another rule.
-const fingerprintVersion = 1
+const fingerprintVersion = 2
 
 // Tags keep values of different JSON types apart: "1" is not 1.
 const (
@@ -49,10 +51,9 @@ func fingerprint(op *Operation, scratch []byte) (Fingerprint, []byte) {
 		b = appendSized(b, []byte(f.Name))
 		b = appendCanonical(b, f.Value)
 	}
-	sum := sha256.Sum256(b)
 	var fp Fingerprint
+	binary.BigEndian.PutUint64(fp[:], xxh3.Hash(b))
 	fp[0] = fingerprintVersion
-	copy(fp[1:], sum[:])
 	return fp, b
 }
 
