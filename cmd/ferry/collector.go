@@ -3,23 +3,34 @@ package main
 import (
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 )
 
 // idleHeap is memory, in bytes, that is counted and never touched, so that it
-// takes no RAM. The collector runs once the heap has doubled, which for a server
-// that holds a few MiB between two uploads means for every few of them: it took a
-// third of ferry's processor time. Counted with this, the heap doubles seldom; how
-// it grows with what is really held stays as it is, and GOGC and GOMEMLIMIT mean
-// what they always do.
-const idleHeap = 16 << 20
+// takes no RAM. The collector runs once the heap has grown by growth percent, which
+// for a server that holds a few MiB between two uploads means for every few of
+// them: it took a third of ferry's processor time. Counted with this, it runs
+// seldom while little is held, and sooner than is usual once much is.
+const (
+	idleHeap = 36 << 20
+	growth   = 50
+)
 
-// collectSeldom holds idleHeap until the returned function is called.
+// collectSeldom holds idleHeap until the returned function is called. An operator
+// who sets GOGC has it as it is set.
 func collectSeldom() (release func()) {
 	held := make([]byte, idleHeap)
-	return func() { runtime.KeepAlive(held) }
+	before := debug.SetGCPercent(growth)
+	if os.Getenv("GOGC") != "" {
+		debug.SetGCPercent(before)
+	}
+	return func() {
+		debug.SetGCPercent(before)
+		runtime.KeepAlive(held)
+	}
 }
 
 // someConnections is how many more connections than ever before make the
