@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"ferry/internal/postgres"
 )
@@ -42,9 +41,7 @@ func TestAttackHugeUploadsDoNotHoldUpSmallOnes(t *testing.T) {
 			decided <- outcomeOf(r)
 		}()
 	}
-	for b.text(t, `SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == "0" {
-		time.Sleep(time.Millisecond) // Postgres tells nobody that somebody waits
-	}
+	b.db.UntilWaiting(t, 1)
 	for i := range 10 {
 		b.expect(t, outcome{Applied: 1}, "small", "c", putNote(i+1, fmt.Sprint(i), `{"n":1}`))
 	}

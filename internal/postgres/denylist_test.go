@@ -122,7 +122,7 @@ func TestAccountsThatWaitDoNotHoldUpTheDenylist(t *testing.T) {
 	for range 20 {
 		waiting.Go(func() { b.who(t.Context(), "ferry_session_unknown") })
 	}
-	b.untilWaiting(4)
+	b.db.UntilWaiting(t, 4)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := b.store.ReadDenylist(ctx, ""); err != nil {

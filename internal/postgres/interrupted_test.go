@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"ferry/internal/fault"
+	"ferry/internal/postgres/postgrestest"
 )
 
 // An upload that is interrupted before, within or behind each of its round trips,
@@ -234,38 +233,12 @@ func (l *breakableLine) next() breaking {
 
 func breakable(t *testing.T, socketURL string) *breakableLine {
 	t.Helper()
-	u, err := url.Parse(socketURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(u.Query().Get("host"), ".s.PGSQL."+u.Query().Get("port"))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := &breakableLine{}
-	var running sync.WaitGroup
-	t.Cleanup(func() { listener.Close(); running.Wait() })
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("unix", socket)
-			if err != nil {
-				client.Close()
-				return
-			}
-			var spoke, deaf atomic.Bool // the server, the client
-			spoke.Store(true)
-			running.Go(func() { l.toServer(client, server, &spoke, &deaf) })
-			running.Go(func() { toClient(client, server, &spoke, &deaf) })
-		}
+	l.url = postgrestest.Forward(t, socketURL, func(client, server net.Conn) (up, down func()) {
+		var spoke, deaf atomic.Bool // the server, the client
+		spoke.Store(true)
+		return func() { l.toServer(client, server, &spoke, &deaf) }, func() { toClient(client, server, &spoke, &deaf) }
 	})
-	u.Host = listener.Addr().String()
-	u.RawQuery = "sslmode=disable"
-	l.url = u.String()
 	return l
 }
 

@@ -122,13 +122,7 @@ func TestAnotherDatabaseMayMakeTheSameRoleMeanwhile(t *testing.T) {
 		_, err := m.Up(t.Context())
 		done <- err
 	}()
-	for waits := false; !waits; {
-		err := admin.QueryRow(t.Context(), `
-			SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock')`, here.Name).Scan(&waits)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	here.UntilWaiting(t, 1)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -279,17 +273,7 @@ func TestPublicationsForAllTablesCanBeMadeAnewWithoutSchemaFerry(t *testing.T) {
 	t.Parallel()
 	b := setupRights(t)
 	b.migrator.Schemas = []string{"public", "App"}
-	list := func() []postgres.Publication {
-		t.Helper()
-		publications, err := b.migrator.PublicationsOfFerry(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return publications
-	}
-	if got := list(); got != nil {
-		t.Fatalf("publications at first: %v", got)
-	}
+	b.leaveFerryOut(t, nil)
 	b.db.Exec(t, `
 		CREATE SCHEMA "App";
 		CREATE TABLE "App"."To do" (id int PRIMARY KEY, day date) ;
@@ -307,15 +291,22 @@ func TestPublicationsForAllTablesCanBeMadeAnewWithoutSchemaFerry(t *testing.T) {
 		{Name: "named", SQL: "ALTER PUBLICATION named DROP TABLE ferry.accounts, ferry.checkpoints, ferry.progress;\n"},
 		{Name: "powersync", SQL: "BEGIN;\nDROP PUBLICATION powersync;\nCREATE PUBLICATION powersync" + tables + "\nCOMMIT;\n"},
 	}
-	got := list()
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("publications (-want +got):\n%s", diff)
+	b.leaveFerryOut(t, want)
+}
+
+// leaveFerryOut runs what is said of the publications that carry schema ferry: then
+// none does.
+func (b *rightsBundle) leaveFerryOut(t *testing.T, want []postgres.Publication) {
+	t.Helper()
+	got, err := b.migrator.PublicationsOfFerry(t.Context())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("publications (-want +got):\n%s\nerror %v", diff, err)
 	}
 	for _, p := range got {
 		b.db.Exec(t, p.SQL)
 	}
-	if got := list(); got != nil {
-		t.Errorf("publications afterwards: %v", got)
+	if got, err := b.migrator.PublicationsOfFerry(t.Context()); got != nil || err != nil {
+		t.Errorf("publications afterwards: %v, %v", got, err)
 	}
 }
 
@@ -327,14 +318,7 @@ func TestAPublicationOfAWholeSchemaIsToldHowToLeaveItOut(t *testing.T) {
 	}
 	b.db.Exec(t, `CREATE PUBLICATION powersync FOR TABLES IN SCHEMA public, ferry`)
 	want := []postgres.Publication{{Name: "powersync", SQL: "ALTER PUBLICATION powersync DROP TABLES IN SCHEMA ferry;\n"}}
-	got, err := b.migrator.PublicationsOfFerry(t.Context())
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Fatalf("publications (-want +got):\n%s\nerror %v", diff, err)
-	}
-	b.db.Exec(t, got[0].SQL)
-	if got, err := b.migrator.PublicationsOfFerry(t.Context()); got != nil || err != nil {
-		t.Errorf("afterwards: %v, %v", got, err)
-	}
+	b.leaveFerryOut(t, want)
 }
 
 // The PowerSync Service reads write checkpoints, where they are on.
@@ -349,14 +333,7 @@ func TestAPublicationMayCarryWriteCheckpoints(t *testing.T) {
 		Name: "powersync",
 		SQL:  "BEGIN;\nDROP PUBLICATION powersync;\nCREATE PUBLICATION powersync FOR TABLE ferry.checkpoints, public.notes;\nCOMMIT;\n",
 	}}
-	got, err := b.migrator.PublicationsOfFerry(t.Context())
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Fatalf("publications (-want +got):\n%s\nerror %v", diff, err)
-	}
-	b.db.Exec(t, got[0].SQL)
-	if got, err := b.migrator.PublicationsOfFerry(t.Context()); got != nil || err != nil {
-		t.Errorf("afterwards: %v, %v", got, err)
-	}
+	b.leaveFerryOut(t, want)
 }
 
 func TestAPublicationWithoutTablesCanBeMadeAnew(t *testing.T) {

@@ -320,13 +320,13 @@ func TestRejectionsClientWaitsForAReplay(t *testing.T) {
 	}
 	var group sync.WaitGroup
 	group.Go(func() { b.replay(id) })
-	b.untilWaiting(1)
+	b.db.UntilWaiting(t, 1)
 	group.Go(func() {
 		if got := b.upload(alice, body(patch(2, "counted", "a", map[string]any{"value": 2}))); got.Applied != 1 {
 			t.Errorf("the upload: %+v", countsOf(got))
 		}
 	})
-	b.untilWaiting(2)
+	b.db.UntilWaiting(t, 2)
 	if err := holder.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -334,23 +334,6 @@ func TestRejectionsClientWaitsForAReplay(t *testing.T) {
 	if got := b.state(id) + b.text(`SELECT value::text FROM counted`); got != "replayed since2" {
 		t.Errorf("state and value: %s", got)
 	}
-}
-
-// untilWaiting returns once so many connections wait for a lock.
-func (b *bundle) untilWaiting(connections int) {
-	b.t.Helper()
-	deadline := time.Now().Add(4 * time.Second) // before lock_timeout
-	for time.Now().Before(deadline) {
-		var waiting int
-		if err := b.admin.QueryRow(b.t.Context(),
-			`SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, b.db.Name).Scan(&waiting); err != nil {
-			b.t.Fatal(err)
-		}
-		if waiting >= connections {
-			return
-		}
-	}
-	b.t.Fatalf("%d connections never waited", connections)
 }
 
 func TestRejectionStaysOpenWhenTheReplaysBackendIsKilled(t *testing.T) {
@@ -407,7 +390,7 @@ func TestAUserDisabledWhileTheReplayWaitsIsNotActedFor(t *testing.T) {
 	}
 	done := make(chan []postgres.Replayed, 1)
 	go func() { done <- b.replay(id) }()
-	b.untilWaiting(1)
+	b.db.UntilWaiting(t, 1)
 	b.exec(`INSERT INTO ferry.denylist (user_id, disabled) VALUES ($1, true)`, alice)
 	if err := holder.Commit(t.Context()); err != nil {
 		t.Fatal(err)

@@ -116,7 +116,7 @@ func TestATableThatIsAlteredUnderAnUploadIsLookedAtAgain(t *testing.T) {
 				}
 				got <- result
 			}()
-			b.untilWaiting(1)
+			b.db.UntilWaiting(t, 1)
 			if err := other.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}

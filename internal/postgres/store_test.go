@@ -610,7 +610,7 @@ func TestPutOfARowThatIsMadeDuringAHugeTransaction(t *testing.T) {
 		}
 		got <- result
 	}()
-	b.untilWaiting(1)
+	b.db.UntilWaiting(t, 1)
 	if err := other.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -160,7 +159,7 @@ func newFerry(t *testing.T, db *postgrestest.Database) *ferry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := postgrestest.FreeAddress(t)
 	encoded := base64.RawURLEncoding.EncodeToString
 	return &ferry{
 		t: t, binary: binary, url: "http://" + address, session: session, stderr: newLogFile(t),
@@ -176,17 +175,6 @@ func newFerry(t *testing.T, db *postgrestest.Database) *ferry {
 			"FERRY_SESSION_SECRET=" + encoded([]byte(sessionKey)),
 		},
 	}
-}
-
-// freeAddress is one at which every start of ferry can listen.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func (f *ferry) run(args ...string) {

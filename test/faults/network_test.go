@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"ferry/internal/postgres/postgrestest"
 )
 
 // link is a network path that can be cut, delayed and throttled.
@@ -121,13 +122,4 @@ func (l *link) current() *toxiproxy.Proxy {
 	return l.proxy
 }
 
-// freeAddress is one on loopback at which nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
+func freeAddress(t *testing.T) string { return postgrestest.FreeAddress(t) }

@@ -4,18 +4,14 @@
 package image_test
 
 import (
-	"context"
 	"encoding/base64"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -101,7 +97,7 @@ func TestFerryServesFromAReadOnlyFileSystem(t *testing.T) {
 	image := unpack(t)
 	db := postgrestest.New(t)
 	db.Exec(t, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ferry_image_login') THEN CREATE ROLE ferry_image_login LOGIN; END IF; END $$`)
-	migrated := inImage(t, image, []string{"DATABASE_URL=" + forward(t, db.URL)}, "migrate", "up", "--grant-to", "ferry_image_login")
+	migrated := inImage(t, image, []string{"DATABASE_URL=" + overTCP(t, db.URL)}, "migrate", "up", "--grant-to", "ferry_image_login")
 	if out, err := migrated.CombinedOutput(); err != nil {
 		t.Fatalf("migrate: %v\n%s", err, out)
 	}
@@ -109,9 +105,9 @@ func TestFerryServesFromAReadOnlyFileSystem(t *testing.T) {
 		CREATE POLICY everybody ON notes TO authenticated USING (true); GRANT SELECT, INSERT, UPDATE ON notes TO authenticated`)
 
 	sessionKey := strings.Repeat("session key ", 4)
-	address := freeAddress(t)
+	address := postgrestest.FreeAddress(t)
 	environ := []string{
-		"DATABASE_URL=" + forward(t, db.URLAs("ferry_image_login", "")), "FERRY_LISTEN=" + address, "FERRY_ADMIN_LISTEN=127.0.0.1:0",
+		"DATABASE_URL=" + overTCP(t, db.URLAs("ferry_image_login", "")), "FERRY_LISTEN=" + address, "FERRY_ADMIN_LISTEN=127.0.0.1:0",
 		"FERRY_SESSION_SECRET=" + base64.RawURLEncoding.EncodeToString([]byte(sessionKey)),
 	}
 	secrets.UsesEnvironment(environ)
@@ -205,55 +201,11 @@ func inImage(t *testing.T, image string, environ []string, args ...string) *exec
 	return c
 }
 
-// forward lets the image's user, who may not open the socket of a test's
-// Postgres, reach it over TCP. It returns the address.
-func forward(t *testing.T, socketURL string) string {
+// overTCP lets the image's user, who may not open the socket of a test's
+// Postgres, reach it.
+func overTCP(t *testing.T, socketURL string) string {
 	t.Helper()
-	u, err := url.Parse(socketURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	query := u.Query()
-	socket := filepath.Join(query.Get("host"), ".s.PGSQL."+query.Get("port"))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	t.Cleanup(func() { cancel(); listener.Close(); running.Wait() })
-	carry := func(to, from net.Conn) {
-		_, _ = io.Copy(to, from)
-		to.Close()
-	}
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("unix", socket)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			context.AfterFunc(ctx, func() { client.Close(); server.Close() })
-			running.Go(func() { carry(server, client) })
-			running.Go(func() { carry(client, server) })
-		}
-	})
-	u.Host, u.RawQuery = listener.Addr().String(), "sslmode=disable"
-	return u.String()
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return postgrestest.SlowLine(t, socketURL, 0).URL
 }
 
 func upload(t *testing.T, api, session string) (status int, body string) {

@@ -99,6 +99,24 @@ func create(t testing.TB, cluster *devcluster.Cluster, admin *pgxpool.Pool, temp
 	return &Database{URL: cluster.URL(superuser, "", name), Name: name, cluster: cluster}
 }
 
+// UntilWaiting returns once so many connections to the database wait for a lock.
+func (db *Database) UntilWaiting(t testing.TB, connections int) {
+	t.Helper()
+	_, admin := sharedFor(t)
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		var waiting int
+		if err := admin.QueryRow(t.Context(),
+			`SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'`, db.Name).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if waiting >= connections {
+			return
+		}
+	}
+	t.Fatalf("%d connections never waited", connections)
+}
+
 func createDatabase(ctx context.Context, admin *pgxpool.Pool, name, template string) error {
 	_, err := admin.Exec(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template))
 	if err != nil {

@@ -24,6 +24,29 @@ func (l *Line) Trips() int64 { return l.trips.Load() }
 // not on this machine.
 func SlowLine(t testing.TB, socketURL string, delay time.Duration) *Line {
 	t.Helper()
+	l := &Line{}
+	l.URL = Forward(t, socketURL, func(client, server net.Conn) (up, down func()) {
+		// A burst is what the client sends after the server spoke.
+		var serverSpoke atomic.Bool
+		serverSpoke.Store(true)
+		up = func() {
+			carry(server, client, delay, func() {
+				if serverSpoke.Swap(false) {
+					l.trips.Add(1)
+				}
+			})
+		}
+		return up, func() { carry(client, server, delay, func() { serverSpoke.Store(true) }) }
+	})
+	return l
+}
+
+// Forward makes a TCP address lead to the database at a socket, until the end of
+// the test, and returns the URL with it. For each connection, directions returns
+// what carries the client's bytes up to the server and the server's down; both
+// close the two ends when they end.
+func Forward(t testing.TB, socketURL string, directions func(client, server net.Conn) (up, down func())) (tcpURL string) {
+	t.Helper()
 	u, err := url.Parse(socketURL)
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +56,6 @@ func SlowLine(t testing.TB, socketURL string, delay time.Duration) *Line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Line{}
 	var running sync.WaitGroup
 	t.Cleanup(func() { listener.Close(); running.Wait() })
 	running.Go(func() {
@@ -47,23 +69,26 @@ func SlowLine(t testing.TB, socketURL string, delay time.Duration) *Line {
 				client.Close()
 				return
 			}
-			// A burst is what the client sends after the server spoke.
-			var serverSpoke atomic.Bool
-			serverSpoke.Store(true)
-			running.Go(func() {
-				carry(server, client, delay, func() {
-					if serverSpoke.Swap(false) {
-						l.trips.Add(1)
-					}
-				})
-			})
-			running.Go(func() { carry(client, server, delay, func() { serverSpoke.Store(true) }) })
+			up, down := directions(client, server)
+			running.Go(up)
+			running.Go(down)
 		}
 	})
 	u.Host = listener.Addr().String()
 	u.RawQuery = "sslmode=disable"
-	l.URL = u.String()
-	return l
+	return u.String()
+}
+
+// FreeAddress is one on loopback at which nobody listens, for a program that a
+// test starts.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
 }
 
 // carry copies what arrives, each piece a delay later, and closes both ends.
