@@ -182,9 +182,10 @@ func TestKeysChangeUnderLoadWithoutAFailedRequest(t *testing.T) {
 	p := startServingProcess(t, keysEnvironment(db.URLAs(r.login, ""), r, k))
 	ctx, stop := context.WithCancel(t.Context())
 	var (
-		clients sync.WaitGroup
-		latest  sync.Map // kid → token
-		asked   atomic.Int64
+		clients  sync.WaitGroup
+		latest   sync.Map // kid → token
+		asked    atomic.Int64
+		answered = make(chan struct{}) // to whoever waits for it
 	)
 	for range 4 {
 		clients.Go(func() {
@@ -195,12 +196,17 @@ func TestKeysChangeUnderLoadWithoutAFailedRequest(t *testing.T) {
 				var answer struct{ Token string }
 				if err := json.Unmarshal([]byte(body), &answer); err != nil || code != http.StatusOK {
 					t.Errorf("/token: %d %s", code, body)
+					stop()
 					return
 				}
 				if code, body := ask(t, http.MethodGet, p.api+"/.well-known/jwks.json", "", ""); code != http.StatusOK || !json.Valid([]byte(body)) {
 					t.Errorf("the keys: %d %s", code, body)
 				}
 				latest.Store(kidOf(t, answer.Token), answer.Token)
+				select {
+				case answered <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
@@ -212,8 +218,11 @@ func TestKeysChangeUnderLoadWithoutAFailedRequest(t *testing.T) {
 			}
 		}
 		p.stderr.waitFor(t, `"msg":"the token keys were read again".*"kids":\[`+kids+`\],"active":"`+active+`"`)
-		for before := asked.Load(); asked.Load() < before+8 && !t.Failed(); { // whatever was under way has ended
-			time.Sleep(time.Millisecond)
+		for range 8 { // whatever was under way has ended
+			select {
+			case <-answered:
+			case <-ctx.Done():
+			}
 		}
 	}
 	k.must("add", "--kid", "b")
