@@ -88,7 +88,7 @@ func (p *planner) add(ref int, op *uploads.Operation) *uploads.Refusal {
 		return refusal
 	}
 	t := s.shape.table
-	id, refusal := p.id(t.id.typ, op.ID)
+	id, refusal := p.id(s.arrays[0].wire, t.id.typ, op.ID)
 	if refusal != nil {
 		return refusal
 	}
@@ -278,12 +278,12 @@ func (t *table) writtenColumns(op *uploads.Operation) ([]*column, *uploads.Refus
 
 // id converts a row's id as it travels, so that one row has one spelling. The
 // bytes are valid until the next call.
-func (p *planner) id(t *dataType, id string) ([]byte, *uploads.Refusal) {
+func (p *planner) id(wire *wireType, t *dataType, id string) ([]byte, *uploads.Refusal) {
 	if strings.IndexByte(id, 0) >= 0 {
 		return nil, conversionRefusal(malformed("the character U+0000"), "id")
 	}
 	var err error
-	if p.scratch, err = t.wire().appendValue(p.scratch[:0], t, id, true); err != nil {
+	if p.scratch, err = wire.appendValue(p.scratch[:0], t, id, true); err != nil {
 		return nil, conversionRefusal(err, "id")
 	}
 	return p.scratch, nil

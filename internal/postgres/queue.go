@@ -86,11 +86,15 @@ func (q *queue) enter(ctx context.Context, key clientKey, operations int) (leave
 func (q *queue) room(user string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	u := q.users[user]
-	if u == nil {
-		u = &userLoad{}
+	return q.roomFor(q.load(user), 1)
+}
+
+// load is what a user has in the queue.
+func (q *queue) load(user string) *userLoad {
+	if u := q.users[user]; u != nil {
+		return u
 	}
-	return q.roomFor(u, 1)
+	return &userLoad{}
 }
 
 func (q *queue) roomFor(u *userLoad, operations int) error {
@@ -107,10 +111,7 @@ func (q *queue) roomFor(u *userLoad, operations int) error {
 func (q *queue) join(key clientKey, operations int) (*place, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	u := q.users[key.user]
-	if u == nil {
-		u = &userLoad{}
-	}
+	u := q.load(key.user)
 	if err := q.roomFor(u, operations); err != nil {
 		return nil, err
 	}

@@ -136,9 +136,9 @@ type batch struct {
 	alone   bool         // whether they are a single client transaction
 
 	steps []*step
-	// Where its statements stand in an exchange: the first, that on the client's
-	// progress (or -1), the first of steps, and what comes behind the last.
-	first, progress, firstStep, end int
+	// Where its statements stand in an exchange: that on the client's progress (or
+	// -1), the first of steps, and what comes behind the last.
+	progress, firstStep, end int
 }
 
 // applyInTurn applies batches in one round trip, each in a database transaction of
@@ -191,7 +191,7 @@ func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *
 // put appends the statements of a batch. sole is whether they are all that the
 // exchange has: else they share its time.
 func (r *run) put(queries []query, b *batch, sole bool) []query {
-	b.first, b.progress = len(queries), -1
+	b.progress = -1
 	r.alone = b.alone && sole
 	queries = append(queries, r.begin()...)
 	r.wasReset = true // before what follows

@@ -37,19 +37,23 @@ func (r *run) statementLimit() time.Duration {
 	if r.limit == 0 { // not an upload
 		return longest
 	}
-	reserve := r.limit / 8 // for what must be written in the end, and the answer
-	limit := r.left() - reserve
+	limit := r.left() - r.reserve()
 	if !r.alone {
 		limit /= 2
 	}
-	return max(reserve, min(longest, limit))
+	return max(r.reserve(), min(longest, limit))
 }
 
-// exchangeInTime is an exchange that is canceled when there is just enough time
-// left to count that: of many statements none may reach its own limit.
+// reserve is the time that is kept for what must be written in the end, and for
+// the answer.
+func (r *run) reserve() time.Duration { return r.limit / 8 }
+
+// exchangeInTime is an exchange that is canceled when only the reserve is left, so
+// that there is time to count that: of many statements none may reach its own
+// limit.
 func (r *run) exchangeInTime(ctx context.Context, queries []query) error {
 	canceled := make(chan struct{})
-	timer := time.AfterFunc(r.left()-r.limit/8, func() {
+	timer := time.AfterFunc(r.left()-r.reserve(), func() {
 		defer close(canceled)
 		r.session.cancel(ctx)
 	})

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -136,6 +135,5 @@ func (b *bench) ratio(ctx context.Context, x, y side) (float64, error) {
 			quotients = append(quotients, rateX/rateY)
 		}
 	}
-	slices.Sort(quotients)
-	return quotients[len(quotients)/2], nil
+	return median(quotients), nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,7 +88,7 @@ func processorTime(pid int) time.Duration {
 		return 0
 	}
 	var ticks int64
-	for _, f := range slices.Clone(fields[11:13]) {
+	for _, f := range fields[11:13] {
 		n, _ := strconv.ParseInt(f, 10, 64)
 		ticks += n
 	}
