@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -127,149 +125,6 @@ func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result,
 	return r.result(ctx, txs)
 }
 
-// batch is operations that are applied in one database transaction.
-type batch struct {
-	ops     []*uploads.Operation
-	open    []*operation // the same, on the second path
-	firstTx int64        // the tx_id of the first
-	atMost  int          // operations in one statement
-	alone   bool         // whether they are a single client transaction
-
-	steps []*step
-	// Where its statements stand in an exchange: that on the client's progress (or
-	// -1), the first of steps, and what comes behind the last.
-	progress, firstStep, end int
-}
-
-// applyInTurn applies batches in one round trip, each in a database transaction of
-// its own: the server runs nothing behind one that fails. It returns how many are
-// committed, and what stood in the way of the next.
-func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *obstacle, err error) {
-	started, before := r.store.options.Now(), r.wasReset
-	wasReset := func() bool { return r.session.isOurs() && (before || done > 0) }
-	defer func() { r.took = r.store.options.Now().Sub(started) }()
-	known := len(batches)
-	for i, b := range batches {
-		var refusals []planRefusal
-		b.steps, refusals = plan(r.catalog, b.ops, b.atMost)
-		defer free(b.steps)
-		if len(refusals) > 0 {
-			known, o = i, &obstacle{planned: refusals}
-			break
-		}
-	}
-	failed := -1 // the statement
-	err = r.repeatedly(ctx, func() error {
-		if failed = -1; done == known {
-			return nil
-		}
-		r.wasReset = wasReset()
-		var queries []query
-		for i := done; i < known; i++ {
-			queries = r.put(queries, batches[i], known-done == 1)
-		}
-		err := r.exchangeInTime(ctx, queries)
-		if answered, ok := errors.AsType[*queryError](err); ok {
-			failed = answered.index
-		}
-		for done < known && (err == nil || batches[done].end <= failed) {
-			done++
-		}
-		return err
-	})
-	r.wasReset = wasReset()
-	switch {
-	case err == nil:
-		return done, o, nil
-	case failed < 0:
-		return done, nil, unavailable(err)
-	}
-	o, err = r.obstacleIn(ctx, batches[done], failed, err)
-	return done, o, err
-}
-
-// put appends the statements of a batch. sole is whether they are all that the
-// exchange has: else they share its time.
-func (r *run) put(queries []query, b *batch, sole bool) []query {
-	b.progress = -1
-	r.alone = b.alone && sole
-	queries = append(queries, r.begin()...)
-	r.wasReset = true // before what follows
-	if r.upload.ExactlyOnce {
-		b.progress = len(queries)
-		queries = append(queries, r.advance(b.ops, b.firstTx))
-	}
-	queries = append(queries, r.becomeCaller())
-	b.firstStep = len(queries)
-	r.alone = b.alone
-	queries = append(r.append(queries, b.steps), r.commit())
-	b.end = len(queries)
-	return queries
-}
-
-// obstacleIn sorts out the error of a batch's statement.
-func (r *run) obstacleIn(ctx context.Context, b *batch, failed int, err error) (*obstacle, error) {
-	r.alone = b.alone
-	switch {
-	case failed == b.progress && hasSQLState(err, possiblySeen):
-		return &obstacle{maybeSeen: true}, nil
-	case failed < b.firstStep:
-		return nil, r.ownFault(err)
-	}
-	first, last := 0, len(b.ops)-1
-	var form *obstacle
-	met := false
-	i := failed - b.firstStep
-	if r.late = i == len(b.steps); !r.late {
-		s := b.steps[i]
-		switch changed, err := r.outOfDate(ctx, s.shape.table, err); {
-		case err != nil:
-			return nil, r.ownFault(err)
-		case changed:
-			return &obstacle{}, nil
-		}
-		first, last = s.refs[0], s.refs[len(s.refs)-1]
-		form = r.formOf(s, err)
-		met = first == last && s.metItsRow(err)
-	}
-	if form != nil && !r.hurried() {
-		return form, nil
-	}
-	o, transient := obstacleOf(err, first, last)
-	switch {
-	case transient != nil && isOfTheBatch(err, r.alone): // apart from others it may go through
-		return &obstacle{apart: true, last: len(b.ops) - 1}, nil
-	case transient != nil:
-		return nil, unavailable(err)
-	}
-	o.genuine, o.met = form == nil, met
-	return o, nil
-}
-
-// append appends the statements of steps.
-func (r *run) append(queries []query, steps []*step) []query {
-	for _, s := range steps {
-		queries = append(queries, query{sql: s.fastSQL(r.upserts(s)), params: s.params()})
-	}
-	return queries
-}
-
-// formOf returns an obstacle if a step failed for the form of its statement and
-// not for what it does: its own way of saying that it did not touch every row,
-// or what INSERT … ON CONFLICT makes of rights and of NOT NULL columns, which
-// matters once a client transaction is alone.
-func (r *run) formOf(s *step, err error) *obstacle {
-	switch {
-	case r.alone && r.upserts(s) && hasSQLState(err, upsertRefused...):
-		return &obstacle{}
-	case hasSQLState(err, "22012"):
-		return &obstacle{lostRows: true}
-	case r.alone && len(s.refs) == 1 && s.metItsRow(err):
-		return &obstacle{hidden: s.refs}
-	}
-	return nil
-}
-
 // hurried is whether so much of the time is gone that nothing large may be
 // tried twice: something must be committed before the client comes again.
 func (r *run) hurried() bool {
@@ -293,36 +148,6 @@ func (r *run) makeDurable(ctx context.Context) error {
 		return r.ownFault(err)
 	}
 	return nil
-}
-
-// repeatedly calls once again what failed for a reason that a repetition may
-// well cure, such as a deadlock. Nothing is left behind between two calls.
-func (r *run) repeatedly(ctx context.Context, once func() error) error {
-	const attempts = 4
-	for attempt := 1; ; attempt++ {
-		err := once()
-		if err == nil {
-			return nil
-		}
-		r.session.rollback(ctx)
-		if attempt == attempts || !isWorthRepeating(err) {
-			return err
-		}
-		pause := time.Duration(attempt) * time.Duration(10+rand.IntN(20)) * time.Millisecond //nolint:gosec // jitter is no secret
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// isOfTheBatch is whether fewer client transactions together may go through
-// where these did not: what they lock, or all their locks and rows, are too many
-// at once. Alone, only a deadlock is counted.
-func isOfTheBatch(err error, alone bool) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (strings.HasPrefix(pgErr.Code, "40") || strings.HasPrefix(pgErr.Code, "53") && !alone)
 }
 
 // isTimeout is whether a statement gave up waiting. Other client transactions
@@ -395,76 +220,4 @@ func (r *run) emptyResult() *uploads.Result {
 		result.Checkpoint = strconv.FormatInt(r.checkpoint, 10)
 	}
 	return result
-}
-
-// upsertRefused are what INSERT … ON CONFLICT may raise where an UPDATE, or an
-// INSERT, would not.
-var upsertRefused = []string{"42501", "23502"}
-
-// upserts is whether a step is written as INSERT … ON CONFLICT.
-func (r *run) upserts(s *step) bool {
-	return s.kind == uploads.Put && s.takesUpdate() && s.shape.upsertable() && !r.noUpserts && !(r.splits && r.alone)
-}
-
-// fastSQL is the step's statement for the first path: it raises by itself if
-// it does not touch every row.
-func (s *step) fastSQL(upsert bool) string {
-	switch {
-	case s.kind == uploads.Patch:
-		return s.shape.updateAllSQL()
-	case s.kind == uploads.Delete:
-		return s.shape.deleteAllSQL()
-	case upsert:
-		return s.shape.upsertSQL()
-	case s.takesUpdate() && !s.shape.table.updateTrigger:
-		return s.shape.updateThenInsertAllSQL()
-	}
-	return s.carefulSQL()
-}
-
-// carefulSQL is the step's statement for the second path. A PATCH or DELETE
-// returns the positions of the rows that it touched, a PUT of those that it
-// could not.
-func (s *step) carefulSQL() string {
-	switch {
-	case s.kind == uploads.Patch:
-		return s.shape.updateSQL()
-	case s.kind == uploads.Delete:
-		return s.shape.deleteSQL()
-	case s.takesUpdate():
-		return s.shape.updateThenInsertSQL()
-	case s.shape.table.id.canSelect && !s.shape.changesRows():
-		return s.shape.insertUnseenSQL()
-	}
-	return s.shape.insertSQL()
-}
-
-// takesUpdate is whether a PUT can update the row that is there: it has
-// something to change, and the caller the rights to find and change rows.
-func (s *step) takesUpdate() bool {
-	for _, c := range s.shape.columns {
-		if !c.canUpdate {
-			return false
-		}
-	}
-	return s.shape.changesRows() && s.shape.table.id.canSelect
-}
-
-// upsertable is whether INSERT … ON CONFLICT does what a PUT means. It fires
-// BEFORE INSERT triggers for existing rows as well, and statement triggers of
-// both kinds; and reading EXCLUDED takes the right to read the column.
-func (s *shape) upsertable() bool {
-	for _, c := range s.columns {
-		if !c.canSelect {
-			return false
-		}
-	}
-	t := s.table
-	return t.idArbiter && !t.insertTrigger && !t.updateTrigger && !t.statementTriggers
-}
-
-// changesRows is whether a PUT has anything to change in a row that is there.
-func (s *shape) changesRows() bool {
-	return len(s.columns) > 0 || len(s.absent) > 0 ||
-		slices.ContainsFunc(s.table.stamps, func(st stamp) bool { return st.updates })
 }
