@@ -38,9 +38,9 @@ type factsKey struct{}
 // through record.
 func factsOf(ctx context.Context) *facts { return ctx.Value(factsKey{}).(*facts) }
 
-// record bounds a request's time and writes one log record of it, whatever answers it: a handler, the
-// router, or a middleware. It names the route and not the path, into which
-// clients put what they like.
+// record bounds a request's time and writes one log record of it, whatever
+// answers it: a handler, the router, or a middleware. It names the route and not
+// the path, into which clients put what they like.
 func (s *server) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()

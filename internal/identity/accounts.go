@@ -206,8 +206,9 @@ func (a *Accounts) SignIn(ctx context.Context, from netip.Addr, email, password 
 
 // prove is whether somebody knows the password of the account with an address,
 // and whether its hash is out of date. An attempt counts until it turns out to
-// be right, or is not decided at all, and the account is looked for whether or not it exists: neither the
-// answer nor its time tells. stored is nil where it does not exist.
+// be right, or is not decided at all, and the account is looked for whether or
+// not it exists: neither the answer nor its time tells. stored is nil where it
+// does not exist.
 func (a *Accounts) prove(ctx context.Context, from netip.Addr, e Email, password string) (stored *StoredPassword, outdated bool, err error) {
 	attempt, err := a.count(ctx, signInPeriod,
 		newLimit("sign-in to account", e.Key, signInsByEmail), addressLimit("sign-in", from, signInsByAddress))

@@ -40,8 +40,8 @@ type SessionJWT struct {
 	algorithms  []jose.SignatureAlgorithm // of all issuers
 	isSyncToken func(token string) bool
 	now         func() time.Time
-	// lastHeader is that of the last session that was accepted: nearly all
-	// sessions of an app have the same.
+	// lastHeader is that of the last session of HS256 that was accepted: nearly
+	// all sessions of an app have the same.
 	lastHeader atomic.Pointer[sessionHeader]
 }
 
@@ -115,7 +115,9 @@ func (s *SessionJWT) Authenticate(ctx context.Context, c Credentials) (*Principa
 	for _, issuer := range s.issuersOf(session.claims) {
 		p, err := issuer.accept(ctx, session, s.now())
 		if err == nil {
-			s.lastHeader.Store(session.sessionHeader)
+			if session.algorithm == jose.HS256 && session.jws != nil {
+				s.lastHeader.Store(session.sessionHeader)
+			}
 			return p, nil
 		}
 		// Where several could have issued it, the one whose key fits knows best.
@@ -134,7 +136,7 @@ type session struct {
 	*sessionHeader
 	signed    string // what the signature is of (RFC 7515, section 5.1)
 	signature []byte
-	jws       *jose.JSONWebSignature // nil for HS256
+	jws       *jose.JSONWebSignature // nil if the header was the last one's
 	claims    *claimSet
 }
 
@@ -172,7 +174,7 @@ func (s *SessionJWT) read(token string) (*session, error) {
 // that the last session had.
 func (s *SessionJWT) readHeader(token string) (*sessionHeader, *jose.JSONWebSignature, error) {
 	encoded, rest, _ := strings.Cut(token, ".")
-	if last := s.lastHeader.Load(); last != nil && last.encoded == encoded && last.algorithm == jose.HS256 && strings.Count(rest, ".") == 1 {
+	if last := s.lastHeader.Load(); last != nil && last.encoded == encoded && strings.Count(rest, ".") == 1 {
 		return last, nil, nil
 	}
 	jws, err := jose.ParseSignedCompact(token, s.algorithms)
