@@ -60,6 +60,7 @@ func TestACommitThatNoStandbyHasIsNotAcknowledged(t *testing.T) {
 	b.exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
 	b.exec("SELECT pg_reload_conf()")
 	waits := `SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'`
+	b.untilCommitsWait(waits)
 	failed := make(chan error, 1)
 	go func() {
 		_, err := b.try(b.store, alice, upload)
@@ -80,6 +81,32 @@ func TestACommitThatNoStandbyHasIsNotAcknowledged(t *testing.T) {
 	if diff := cmp.Diff(counts{Duplicates: 1}, <-again); diff != "" {
 		t.Errorf("the retry (-want +got):\n%s", diff)
 	}
+}
+
+// untilCommitsWait returns once commits wait for a standby: Postgres makes the
+// setting its own some time after it was told to.
+func (b *bundle) untilCommitsWait(waits string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = b.admin.Exec(b.t.Context(), `SELECT pg_logical_emit_message(true, 'anything', '')`)
+		}()
+		for waiting := true; waiting; {
+			if b.text(waits) == "1" {
+				b.exec(`SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
+				<-ended
+				return
+			}
+			select {
+			case <-ended: // too early: try another one
+				waiting = false
+			default:
+			}
+		}
+	}
+	b.t.Fatal("commits do not wait for a standby")
 }
 
 // await asks a query until it says what is wanted.
