@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"sync"
+	"time"
 )
 
 // logWriter writes what is logged in a goroutine of its own: at once where little
@@ -18,8 +19,14 @@ type logWriter struct {
 	done    chan struct{}
 }
 
-// maxLogWaiting is how many bytes may wait to be written; then logging waits, too.
-const maxLogWaiting = 1 << 20
+const (
+	// maxLogWaiting is how many bytes may wait to be written; then logging waits,
+	// too.
+	maxLogWaiting = 1 << 20
+	// logPause is how long records gather behind a write: each write wakes a
+	// processor.
+	logPause = 2 * time.Millisecond
+)
 
 // newLogWriter writes to out until it is closed.
 func newLogWriter(out io.Writer) *logWriter {
@@ -68,5 +75,6 @@ func (w *logWriter) run() {
 			return
 		}
 		_, _ = w.out.Write(writing)
+		time.Sleep(logPause)
 	}
 }

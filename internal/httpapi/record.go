@@ -46,8 +46,8 @@ func (s *server) record(next http.Handler) http.Handler {
 		started := time.Now()
 		f := &facts{attrs: make([]slog.Attr, everyRecord, 16)}
 		out := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), factsKey{}, f), answerWithin)
-		defer cancel()
+		ctx := newLazyDeadline(context.WithValue(r.Context(), factsKey{}, f), started.Add(answerWithin))
+		defer ctx.end()
 		next.ServeHTTP(out, r.WithContext(ctx))
 		s.log(r, out.Status(), time.Since(started), f)
 	})
@@ -62,7 +62,7 @@ func (s *server) log(r *http.Request, status int, took time.Duration, f *facts) 
 		slog.String("method", r.Method),
 		slog.String("route", route),
 		slog.Int("status", status),
-		slog.Float64("ms", float64(took.Microseconds())/1000),
+		slog.Int64("took_us", took.Microseconds()),
 		slog.String("address", s.addressOf(r).String()),
 	}
 	copy(f.attrs, first[:])

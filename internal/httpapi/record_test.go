@@ -122,10 +122,10 @@ func TestEachRequestHasOneRecord(t *testing.T) {
 				t.Fatalf("%d records:\n%s", len(records), a.written)
 			}
 			tt.want["msg"], tt.want["address"] = "request", "127.0.0.1"
-			if ms, ok := records[0]["ms"].(float64); !ok || ms < 0 {
-				t.Errorf("took %v ms", records[0]["ms"])
+			if took, ok := records[0]["took_us"].(float64); !ok || took < 0 {
+				t.Errorf("took %v µs", records[0]["took_us"])
 			}
-			delete(records[0], "ms")
+			delete(records[0], "took_us")
 			delete(records[0], "time")
 			if diff := cmp.Diff(tt.want, records[0]); diff != "" {
 				t.Errorf("record (-want +got):\n%s", diff)

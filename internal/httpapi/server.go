@@ -11,7 +11,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -144,17 +143,23 @@ func (s *server) routes() *chi.Mux {
 // Source: OWASP, "REST Security Cheat Sheet", security headers; OWASP ASVS 14.4.2.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		maps.Copy(w.Header(), securityHeaders)
+		header := w.Header()
+		for _, h := range securityHeaders {
+			header[h.name] = h.value
+		}
 		next.ServeHTTP(w, r)
 	})
 }
 
 // securityHeaders are shared by all answers, and never changed.
-var securityHeaders = http.Header{
-	"X-Content-Type-Options":  {"nosniff"},
-	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
-	"Referrer-Policy":         {"no-referrer"},
-	"Content-Disposition":     {"attachment"},
+var securityHeaders = []struct {
+	name  string // in its canonical form
+	value []string
+}{
+	{"X-Content-Type-Options", []string{"nosniff"}},
+	{"Content-Security-Policy", []string{"default-src 'none'; frame-ancestors 'none'"}},
+	{"Referrer-Policy", []string{"no-referrer"}},
+	{"Content-Disposition", []string{"attachment"}},
 }
 
 // cors lets the web pages of allowed origins call the API. Refused ones are
