@@ -149,6 +149,7 @@ func TestUsersAddSaysWhatIsWrong(t *testing.T) {
 		{annSays, "add ann", "users add: the e-mail address is not of the form name@example.com"},
 		{annSays, "add ANN@example.com", "users add: there is an account with this e-mail address already"},
 		{"short\n", "add bob@example.com", "users add: the password has under 12 characters"},
+		{"Unbelievable\n", "add bob@example.com", "users add: the password is one of the most common ones, which are guessed first: choose another"},
 		{"BOB@example.com\r\n", "add bob@example.com", "users add: the password is the e-mail address"},
 		{"", "add bob@example.com", "give the password in a line of standard input, or add --generate"},
 		{annSays, "passwd bob@example.com", "bob@example.com: no account has this e-mail address; if it is a user id of another sign-in, add --id"},

@@ -37,6 +37,30 @@ func (s *onePassword) FindPassword(_ context.Context, email Email) (*StoredPassw
 	return &StoredPassword{UserID: "u1", Hash: s.hash}, nil
 }
 
+func (s *onePassword) StartSession(_ context.Context, p *StoredPassword, _ string, _ TokenHash) (*AccountSession, error) {
+	return &AccountSession{UserID: p.UserID}, nil
+}
+
+// The rules for a password are for choosing one: who has one from before them
+// signs in with it.
+func TestPasswordsFromBeforeTheRulesSignIn(t *testing.T) {
+	t.Parallel()
+	const ann = "ann@example.com"
+	for _, password := range []string{"1q2w3e4r5t6y", "short", ann} {
+		if CheckPassword(password, Email{Key: ann}) == nil {
+			t.Errorf("%q may be chosen", password)
+		}
+		hash, err := newPasswordHasher(quick()).hash(t.Context(), password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := NewAccounts(AccountOptions{Store: &onePassword{email: ann, hash: hash}, Hashing: quick(), Now: time.Now})
+		if s, userID, err := a.SignIn(t.Context(), netip.MustParseAddr("192.0.2.1"), ann, password); err != nil || s.UserID != "u1" || userID != "u1" {
+			t.Errorf("%q: %+v, %v", password, s, err)
+		}
+	}
+}
+
 // Whether an account exists shows neither in the answer nor in its time: who
 // signs in waits for a turn to hash, and hashes once, either way.
 func TestSignInDoesNotTellWhoHasAnAccount(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 // CheckPassword reports what keeps a password from being chosen for an account
 // with this address. The error does not repeat it.
 func CheckPassword(password string, email Email) error {
+	plain := strings.ToLower(strings.TrimSpace(normalPassword(password)))
 	switch {
 	case !utf8.ValidString(password):
 		return errors.New("is not valid UTF-8")
@@ -27,8 +28,10 @@ func CheckPassword(password string, email Email) error {
 		return fmt.Errorf("is over %d bytes", MaxPasswordBytes)
 	case utf8.RuneCountInString(normalPassword(password)) < MinPasswordChars:
 		return fmt.Errorf("has under %d characters", MinPasswordChars)
-	case strings.ToLower(strings.TrimSpace(normalPassword(password))) == email.Key:
+	case plain == email.Key:
 		return errors.New("is the e-mail address")
+	case isCommonPassword(plain):
+		return errors.New("is one of the most common ones, which are guessed first: choose another")
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ func TestCheckPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const common = "is one of the most common ones, which are guessed first: choose another"
 	for password, want := range map[string]string{
 		"0123456789ab":                     "",
 		"            ":                     "",
@@ -38,6 +39,12 @@ func TestCheckPassword(t *testing.T) {
 		" ANN.example@EXAMPLE.com ":        "is the e-mail address",
 		"ann.example@example.com\u3000":    "is the e-mail address",
 		strings.Repeat("e\u0301", 12) + "": "",
+		"1q2w3e4r5t6y":                     common,
+		"1Q2W3E4R5T6Y":                     common,
+		" Unbelievable\u3000":              common,
+		"unbelievable!":                    "",
+		"not unbelievable":                 "",
+		"unbelievabl\u0435":                "", // a letter that looks like e
 	} {
 		got := ""
 		if err := CheckPassword(password, email); err != nil {
@@ -45,6 +52,25 @@ func TestCheckPassword(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%.20q: %q, want %q", password, got, want)
+		}
+	}
+}
+
+// The list is one that CheckPassword can find each password of: those that it
+// refuses anyway would only make it longer.
+func TestCommonPasswords(t *testing.T) {
+	t.Parallel()
+	lines := strings.Split(strings.TrimSuffix(commonPasswords, "\n"), "\n")[1:] // without the heading
+	if len(lines) != 10_000 {
+		t.Errorf("%d passwords", len(lines))
+	}
+	for i, password := range lines {
+		err := CheckPassword(password, Email{})
+		if err == nil || !strings.Contains(err.Error(), "common") {
+			t.Errorf("%q: %v", password, err)
+		}
+		if i > 0 && password <= lines[i-1] {
+			t.Errorf("%q stands after %q", password, lines[i-1])
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 const (
 	annEmail = "ann@example.com"
 	annSays  = "correct horse battery"
+	manySay  = "1qaz2wsx3edc"
 )
 
 var (
@@ -166,6 +167,7 @@ func TestNothingOfASecretIsStored(t *testing.T) {
 
 func TestUnfitAccountsAreRefused(t *testing.T) {
 	t.Parallel()
+	secrets.Uses(manySay)
 	b := setupAccounts(t)
 	for name, c := range map[string]struct {
 		email, password string
@@ -174,6 +176,7 @@ func TestUnfitAccountsAreRefused(t *testing.T) {
 		"no address":              {"ann", annSays, fault.InvalidEmail},
 		"a short password":        {annEmail, "short", fault.WeakPassword},
 		"the address as password": {annEmail, "ANN@example.com", fault.WeakPassword},
+		"a common password":       {annEmail, manySay, fault.WeakPassword},
 	} {
 		_, err := b.SignUp(t.Context(), home, c.email, c.password)
 		b.expect(name, err, c.code)
@@ -209,6 +212,8 @@ func TestAGuestBecomesAnAccount(t *testing.T) {
 	b.expect("an address that is taken", err, fault.EmailTaken)
 	_, err = upgrade(guest.Token, annEmail, "short")
 	b.expect("a short password", err, fault.WeakPassword)
+	_, err = upgrade(guest.Token, annEmail, manySay)
+	b.expect("a common password", err, fault.WeakPassword)
 	if got := b.who(t.Context(), guest.Token); got != guest.UserID {
 		t.Fatalf("the guest is gone: %s", got)
 	}
@@ -298,6 +303,7 @@ func TestANewPasswordEndsTheOtherSessions(t *testing.T) {
 	b.expect("a wrong password", change("wrong wrong wrong", "a new password"), fault.InvalidCredentials)
 	b.expect("a short one", change(annSays, "short"), fault.WeakPassword)
 	b.expect("the address", change(annSays, annEmail), fault.WeakPassword)
+	b.expect("a common one", change(annSays, manySay), fault.WeakPassword)
 	if got := b.who(t.Context(), there.Token); got != here.UserID {
 		t.Errorf("what failed ended the other session: %s", got)
 	}
@@ -458,6 +464,9 @@ func TestAccountsOfTheOperator(t *testing.T) {
 	}
 	_, err = b.Add(t.Context(), annEmail, annSays)
 	b.expect("again", err, fault.EmailTaken)
+	_, err = b.Add(t.Context(), "bob@example.com", manySay)
+	b.expect("a common password", err, fault.WeakPassword)
+	b.expect("a common password instead", b.SetPassword(t.Context(), annEmail, manySay), fault.WeakPassword)
 	if n := b.text(`SELECT count(*)::text FROM ferry.sessions`); n != "0" {
 		t.Errorf("%s sessions", n)
 	}
