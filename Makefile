@@ -87,6 +87,10 @@ sbom: build ## list what bin/ferry is made of (CycloneDX), in bin/ferry.cdx.json
 	NO_COLOR=1 go tool -modfile=tools/sbom.mod cyclonedx-gomod bin -json -licenses -std \
 		-version $(VERSION) -output bin/ferry.cdx.json bin/ferry
 
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what ferry calls; asks vuln.go.dev
+	$(TOOL) govulncheck $(ARGS) ./...
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf bin
