@@ -2,11 +2,13 @@
 // and JWKS. It is apart from internal/identity so that what a caller is does
 // not depend on how a document travels.
 //
-// It imports only the standard library.
+// It imports only the standard library, and golang.org/x/crypto/ocsp.
 package fetch
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +29,14 @@ const (
 // Client fetches documents. Make one with [New].
 type Client struct{ http *http.Client }
 
-// New returns a client that goes over transport; nil stands for
-// http.DefaultTransport.
-func New(transport http.RoundTripper) *Client {
+// New returns a client that trusts servers whose certificates lead to one of
+// roots; nil stands for those of the system.
+func New(roots *x509.CertPool) *Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{
+		RootCAs:          roots,
+		VerifyConnection: func(c tls.ConnectionState) error { return checkStaple(c, time.Now()) },
+	}
 	return &Client{&http.Client{
 		Transport: transport,
 		Timeout:   timeout,

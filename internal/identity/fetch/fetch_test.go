@@ -2,7 +2,7 @@ package fetch
 
 import (
 	"bytes"
-	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,9 +30,11 @@ func server(t *testing.T) (plain, secure *httptest.Server, client *Client) {
 	})
 	mux.HandleFunc("/round", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/round", http.StatusFound) })
 	plain, secure = httptest.NewServer(mux), httptest.NewTLSServer(mux)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the test's own certificate
-	t.Cleanup(func() { transport.CloseIdleConnections(); plain.Close(); secure.Close() })
-	return plain, secure, New(transport)
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	client = New(roots)
+	t.Cleanup(func() { client.http.CloseIdleConnections(); plain.Close(); secure.Close() })
+	return plain, secure, client
 }
 
 func TestGet(t *testing.T) {
@@ -86,9 +88,8 @@ func TestGetIsGivenUpWhileADocumentArrives(t *testing.T) {
 		<-r.Context().Done()
 		close(gone)
 	}))
-	transport := &http.Transport{}
-	t.Cleanup(func() { transport.CloseIdleConnections(); slow.Close() })
-	client := New(transport)
+	client := New(nil)
+	t.Cleanup(func() { client.http.CloseIdleConnections(); slow.Close() })
 	if client.http.Timeout != 5*time.Second {
 		t.Errorf("a document may take %s", client.http.Timeout)
 	}
