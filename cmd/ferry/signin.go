@@ -34,8 +34,11 @@ func (a *api) signIn(cfg *config.Config, store *postgres.Store, issuer *tokens.I
 	}
 	if cfg.Accounts.Enabled {
 		options := identity.AccountOptions{
-			Store: &postgres.Accounts{Store: store}, Denylist: denylist,
-			SignUp: cfg.Accounts.SignUp, Guests: cfg.Accounts.Guests, Now: time.Now,
+			Store: &postgres.Accounts{
+				Store:    store,
+				Lifetime: identity.SessionLifetime{Idle: cfg.Accounts.SessionIdle, Max: cfg.Accounts.SessionMax},
+			},
+			Denylist: denylist, SignUp: cfg.Accounts.SignUp, Guests: cfg.Accounts.Guests, Now: time.Now,
 		}
 		if issuer != nil {
 			options.IsSyncToken = issuer.Signed

@@ -141,6 +141,28 @@ func TestUsersAreAddedAndSignIn(t *testing.T) {
 	}
 }
 
+func TestSessionsLastAsConfigured(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t)
+	u.add(annEmail)
+	for setting, want := range map[string]time.Duration{
+		"": 90 * 24 * time.Hour, "FERRY_ACCOUNTS_SESSION_IDLE=30m": 30 * time.Minute, "FERRY_ACCOUNTS_SESSION_MAX=12h": 12 * time.Hour,
+	} {
+		_, api := startServing(t, append(u.serveEnvironment(), setting))
+		_, session := signIn(t, api, annEmail, annSays)
+		_, body := ask(t, http.MethodGet, api+"/auth/session", session, "")
+		var found struct {
+			ExpiresAt time.Time `json:"expires_at"`
+		}
+		if err := json.Unmarshal([]byte(body), &found); err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(found.ExpiresAt); left > want || left < want-time.Minute {
+			t.Errorf("%q: it ends in %s, want %s", setting, left, want)
+		}
+	}
+}
+
 func TestUsersAddSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t)

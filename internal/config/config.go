@@ -114,6 +114,10 @@ type Accounts struct {
 	Enabled bool
 	SignUp  bool // people themselves
 	Guests  bool // devices, without an e-mail address
+	// SessionIdle and SessionMax are how long a session lasts from its last use
+	// and from its beginning: 5 minutes to 3650 days, and the former no longer
+	// than the latter.
+	SessionIdle, SessionMax time.Duration
 }
 
 // Upload is what uploads may do.

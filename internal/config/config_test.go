@@ -44,7 +44,7 @@ func defaults() *Config {
 		Database:    Database{URL: NewSecret(databaseText), MigrateURL: NewSecret(databaseText), Pool: PoolSession},
 		Token:       Token{TTL: time.Hour},
 		Sessions:    []SessionIssuer{{Secret: minimalSecret(), UserClaim: "sub"}},
-		Accounts:    Accounts{SignUp: true},
+		Accounts:    Accounts{SignUp: true, SessionIdle: 90 * 24 * time.Hour, SessionMax: 365 * 24 * time.Hour},
 		Upload: Upload{
 			Role:          "authenticated",
 			Schemas:       []string{"public"},
@@ -99,6 +99,8 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 		"FERRY_ACCOUNTS=true",
 		"FERRY_ACCOUNTS_SIGN_UP=false",
 		"FERRY_ACCOUNTS_GUESTS=1",
+		"FERRY_ACCOUNTS_SESSION_IDLE=30m",
+		"FERRY_ACCOUNTS_SESSION_MAX=12h",
 		"FERRY_TRUSTED_HEADER=X-Forwarded-User",
 		"FERRY_TRUSTED_HEADER_FROM=10.1.2.3/8, ::1",
 		"FERRY_TRUSTED_PROXIES=192.0.2.1",
@@ -150,7 +152,7 @@ func TestLoadServeReadsEveryVariable(t *testing.T) {
 			UserFrom:    []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 			AddressFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
 		},
-		Accounts: Accounts{Enabled: true, Guests: true},
+		Accounts: Accounts{Enabled: true, Guests: true, SessionIdle: 30 * time.Minute, SessionMax: 12 * time.Hour},
 		Upload: Upload{
 			Role:             "app user",
 			Schemas:          []string{"app", "public"},
@@ -181,6 +183,18 @@ func TestAudienceDefaultsToPowerSyncURL(t *testing.T) {
 	}
 	if !got.Token.Enabled() {
 		t.Error("tokens are off in spite of a key")
+	}
+}
+
+func TestASessionThatIsNotUsedLastsNoLongerThanAnyOther(t *testing.T) {
+	t.Parallel()
+	got, err := LoadServe(minimal("FERRY_ACCOUNTS=true", "FERRY_ACCOUNTS_SESSION_MAX=12h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Accounts{Enabled: true, SignUp: true, SessionIdle: 12 * time.Hour, SessionMax: 12 * time.Hour}
+	if diff := cmp.Diff(want, got.Accounts); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
 	}
 }
 

@@ -70,8 +70,17 @@ func checkProxy(s settings, env environment, p *problems) {
 // asked for must not be missing in silence.
 func checkAccounts(s settings, env environment, p *problems) {
 	const accounts, signUp, guests = "FERRY_ACCOUNTS", "FERRY_ACCOUNTS_SIGN_UP", "FERRY_ACCOUNTS_GUESTS"
+	const idle, longest = "FERRY_ACCOUNTS_SESSION_IDLE", "FERRY_ACCOUNTS_SESSION_MAX"
+	if env.given[idle] && s.AccountsMax > 0 && s.AccountsIdle > s.AccountsMax {
+		p.add(idle, "longer than %s, so that no session would end by it; give less, or raise %[1]s", longest)
+	}
 	if s.Accounts {
 		return
+	}
+	for _, name := range []string{idle, longest} {
+		if env.given[name] {
+			p.add(name, "set, though accounts are not on; set %s=true as well; the lifetime of session JWTs is their issuer's", accounts)
+		}
 	}
 	if env.given[signUp] && bool(s.AccountsSignUp) {
 		p.add(signUp, "on, though accounts are not; set %s=true as well", accounts)

@@ -36,6 +36,8 @@ type settings struct {
 	Accounts           onOff         `env:"FERRY_ACCOUNTS"`
 	AccountsSignUp     onOff         `env:"FERRY_ACCOUNTS_SIGN_UP"`
 	AccountsGuests     onOff         `env:"FERRY_ACCOUNTS_GUESTS"`
+	AccountsIdle       sessionTime   `env:"FERRY_ACCOUNTS_SESSION_IDLE"`
+	AccountsMax        sessionTime   `env:"FERRY_ACCOUNTS_SESSION_MAX"`
 	TrustedHeader      headerName    `env:"FERRY_TRUSTED_HEADER"`
 	TrustedHeaderFrom  networks      `env:"FERRY_TRUSTED_HEADER_FROM"`
 	TrustedProxies     networks      `env:"FERRY_TRUSTED_PROXIES"`
@@ -96,7 +98,10 @@ func (s settings) config(env environment) *Config {
 			UserFrom:    s.TrustedHeaderFrom,
 			AddressFrom: s.TrustedProxies,
 		},
-		Accounts: Accounts{Enabled: bool(s.Accounts), SignUp: bool(s.AccountsSignUp), Guests: bool(s.AccountsGuests)},
+		Accounts: Accounts{
+			Enabled: bool(s.Accounts), SignUp: bool(s.AccountsSignUp), Guests: bool(s.AccountsGuests),
+			SessionIdle: time.Duration(min(s.AccountsIdle, s.AccountsMax)), SessionMax: time.Duration(s.AccountsMax),
+		},
 		Upload: Upload{
 			Role:             string(s.UploadRole),
 			Schemas:          s.UploadSchemas,

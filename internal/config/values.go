@@ -154,6 +154,25 @@ func (l *lifetime) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// sessionTime is how long a session of an account may last, which may be in
+// days as well.
+type sessionTime time.Duration
+
+func (s *sessionTime) UnmarshalText(text []byte) error {
+	const day = 24 * time.Hour
+	d, err := time.ParseDuration(string(text))
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * day
+	}
+	if err != nil || d < 5*time.Minute || d > 3650*day || d%time.Second != 0 {
+		return errors.New("expected a duration from 5m to 3650d in whole seconds, such as 30m, 12h or 90d")
+	}
+	*s = sessionTime(d)
+	return nil
+}
+
 // onOff is a switch.
 type onOff bool
 

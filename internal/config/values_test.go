@@ -106,6 +106,22 @@ func TestValues(t *testing.T) {
 	}
 }
 
+func TestTimesOfSessions(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"5m": 5 * time.Minute, "300s": 5 * time.Minute, "1h30m": 90 * time.Minute, "1d": 24 * time.Hour, "3650d": 3650 * 24 * time.Hour,
+		"4m59s": 0, "3651d": 0, "0d": 0, "d": 0, "-1d": 0, "+1d": 0, "1.5d": 0, "1d12h": 0, "90": 0, "90 d": 0, "1e9d": 0, "65536d": 0, "99999999999999999999d": 0, "300500ms": 0, "forever": 0,
+	} {
+		got, err := LoadServe(minimal("FERRY_ACCOUNTS=true", "FERRY_ACCOUNTS_SESSION_MAX="+value))
+		switch {
+		case want == 0 && (err == nil || err.Error() != "FERRY_ACCOUNTS_SESSION_MAX: expected a duration from 5m to 3650d in whole seconds, such as 30m, 12h or 90d"):
+			t.Errorf("%q: %v", value, err)
+		case want != 0 && (err != nil || got.Accounts.SessionMax != want):
+			t.Errorf("%q: %+v, %v, want %s", value, got, err, want)
+		}
+	}
+}
+
 func TestTokenKeys(t *testing.T) {
 	t.Parallel()
 	const secret = "FERRY_TOKEN_SECRET"
@@ -172,6 +188,11 @@ func TestRulesBetweenVariables(t *testing.T) {
 		{"a token key in the list", withToken("FERRY_SESSION_SECRET=", `FERRY_SESSION_ISSUERS=[{"issuer":"a","audience":"b","secret":"`+tokenKey+`"}]`), []string{"FERRY_SESSION_ISSUERS"}},
 		{"guests without accounts", minimal("FERRY_ACCOUNTS_GUESTS=true", "FERRY_ACCOUNTS=false"), []string{"FERRY_ACCOUNTS_GUESTS"}},
 		{"sign-up without accounts", minimal("FERRY_ACCOUNTS_SIGN_UP=true"), []string{"FERRY_ACCOUNTS_SIGN_UP"}},
+		{"times of sessions without accounts", minimal("FERRY_ACCOUNTS_SESSION_IDLE=30m", "FERRY_ACCOUNTS_SESSION_MAX=12h"), []string{"FERRY_ACCOUNTS_SESSION_IDLE", "FERRY_ACCOUNTS_SESSION_MAX"}},
+		{"times of sessions", minimal("FERRY_ACCOUNTS=true", "FERRY_ACCOUNTS_SESSION_IDLE=12h", "FERRY_ACCOUNTS_SESSION_MAX=12h"), nil},
+		{"sessions that end before they may be idle", minimal("FERRY_ACCOUNTS=true", "FERRY_ACCOUNTS_SESSION_IDLE=13h", "FERRY_ACCOUNTS_SESSION_MAX=12h"), []string{"FERRY_ACCOUNTS_SESSION_IDLE"}},
+		{"sessions that may be idle for longer than a year", minimal("FERRY_ACCOUNTS=true", "FERRY_ACCOUNTS_SESSION_IDLE=366d"), []string{"FERRY_ACCOUNTS_SESSION_IDLE"}},
+		{"sessions of a bad length", minimal("FERRY_ACCOUNTS=true", "FERRY_ACCOUNTS_SESSION_IDLE=30m", "FERRY_ACCOUNTS_SESSION_MAX=1m"), []string{"FERRY_ACCOUNTS_SESSION_MAX"}},
 		{"no accounts, said in full", minimal("FERRY_ACCOUNTS=false", "FERRY_ACCOUNTS_SIGN_UP=false", "FERRY_ACCOUNTS_GUESTS=0"), nil},
 		{"two session secrets", minimal("FERRY_SESSION_SECRET_TEXT=" + strings.Repeat("x", 32)), []string{"FERRY_SESSION_SECRET"}},
 		{"one key for both", withToken("FERRY_SESSION_SECRET=" + tokenKey), []string{"FERRY_SESSION_SECRET"}},

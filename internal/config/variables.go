@@ -41,6 +41,8 @@ func variables() []variable {
 		{name: "FERRY_ACCOUNTS", fallback: "false", help: "keep accounts and sessions for an app that has no sign-in of its own (/auth/sign-up and the like)"},
 		{name: "FERRY_ACCOUNTS_SIGN_UP", fallback: "true", help: "let people make their accounts themselves; else: ferry users add"},
 		{name: "FERRY_ACCOUNTS_GUESTS", fallback: "false", help: "let devices in without an e-mail address (/auth/guest)"},
+		{name: "FERRY_ACCOUNTS_SESSION_IDLE", fallback: "90d", help: "how long a session of an account lasts without being used, from 5m to 3650d: a device that is offline for longer must sign in again"},
+		{name: "FERRY_ACCOUNTS_SESSION_MAX", fallback: "365d", help: "how long it lasts at most, from 5m to 3650d"},
 		{name: "FERRY_TRUSTED_HEADER", help: "the header in which an authenticating proxy names the user"},
 		{name: "FERRY_TRUSTED_HEADER_FROM", help: "the networks of that proxy, a comma list such as 10.0.0.0/8: from elsewhere the header is not believed"},
 		{name: "FERRY_TRUSTED_PROXIES", help: "networks of proxies whose X-Forwarded-For gives the client's address, for limits and logs only"},

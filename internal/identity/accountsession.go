@@ -15,19 +15,21 @@ import (
 	"ferry/internal/fault"
 )
 
-// How long a session of an account lasts. A device may be offline for weeks,
-// and its upload queue needs a session when it is back.
-const (
-	// SessionIdle is from its last use to its end.
-	SessionIdle = 90 * 24 * time.Hour
-	// SessionLongest is from its beginning to its end, however it is used.
-	SessionLongest = 365 * 24 * time.Hour
-	// SessionTouch is how often its use is noted.
-	SessionTouch = 24 * time.Hour
-	// MaxSessions is how many one account has at most: a further one ends the
-	// one that was not used for longest.
-	MaxSessions = 100
-)
+// MaxSessions is how many sessions one account has at most: a further one ends
+// the one that was not used for longest.
+const MaxSessions = 100
+
+// SessionLifetime is how long a session of an account lasts. A device may be
+// offline for weeks, and its upload queue needs a session when it is back; an
+// app for devices that never are may want less (OWASP ASVS 3.3.2).
+type SessionLifetime struct {
+	Idle time.Duration // from its last use to its end; no longer than Max
+	Max  time.Duration // from its beginning to its end, however it is used
+}
+
+// Touch is how often a session's use is noted: once a day, or more often where
+// a session that is used would end too early by it.
+func (l SessionLifetime) Touch() time.Duration { return min(24*time.Hour, l.Idle/60) }
 
 const (
 	// sessionPrefix lets people, and those who scan for secrets, recognise a

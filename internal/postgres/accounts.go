@@ -16,6 +16,9 @@ import (
 // user's account first, so that no two of them wait for each other.
 type Accounts struct {
 	Store *Store
+	// Lifetime is how long sessions last; of no use to whoever begins and finds
+	// none.
+	Lifetime identity.SessionLifetime
 }
 
 var _ identity.AccountStore = (*Accounts)(nil)
@@ -164,7 +167,7 @@ func (a *Accounts) begin(ctx context.Context, token identity.TokenHash, prepare 
 		if err := prepare(tx, &s); err != nil || token == (identity.TokenHash{}) {
 			return err
 		}
-		return tx.QueryRow(ctx, beginSessionSQL, s.UserID, token[:], identity.MaxSessions-1, identity.SessionIdle.Seconds()).
+		return tx.QueryRow(ctx, beginSessionSQL, s.UserID, token[:], identity.MaxSessions-1, a.Lifetime.Idle.Seconds()).
 			Scan(&s.IssuedAt, &s.ExpiresAt)
 	})
 	if err != nil {

@@ -53,7 +53,8 @@ var quickly = identity.Argon2id{MemoryKiB: 8, Passes: 1, Lanes: 1}
 
 func (b *bundle) newReplica(store *postgres.Store, hashing identity.Argon2id) *replica {
 	denylist := identity.NewDenylist(store, slog.New(slog.DiscardHandler), time.Now)
-	r := &replica{kept: &postgres.Accounts{Store: store}, denylist: denylist}
+	lifetime := identity.SessionLifetime{Idle: 90 * 24 * time.Hour, Max: 365 * 24 * time.Hour}
+	r := &replica{kept: &postgres.Accounts{Store: store, Lifetime: lifetime}, denylist: denylist}
 	r.Accounts = identity.NewAccounts(identity.AccountOptions{
 		Store: r.kept, Denylist: denylist, SignUp: true, Guests: true, Hashing: hashing, Now: time.Now,
 	})

@@ -35,18 +35,22 @@ INSERT INTO ferry.sessions (user_id, token_hash, expires_at)
 VALUES ($1::uuid, $2, now() + $4::float8 * interval '1 second')
 RETURNING issued_at, expires_at`
 
+// sessionEndSQL is when session s ends: also one that began when the operator
+// let sessions last longer.
+const sessionEndSQL = `least(s.expires_at, s.used_at + $2::float8 * interval '1 second', s.created_at + $3::float8 * interval '1 second')`
+
 // findSessionSQL finds a session and, once in a while, notes that it was used.
 // $1: token hash, $2, $3, $4: seconds until it ends if it is not used, until it
 // ends at the latest, and between two notes.
 const findSessionSQL = `
 WITH touched AS (
-    UPDATE ferry.sessions
+    UPDATE ferry.sessions s
     SET used_at = now(),
-        expires_at = least(now() + $2::float8 * interval '1 second', created_at + $3::float8 * interval '1 second')
-    WHERE token_hash = $1 AND expires_at > now() AND used_at < now() - $4::float8 * interval '1 second'
-    RETURNING id, expires_at
+        expires_at = least(now() + $2::float8 * interval '1 second', s.created_at + $3::float8 * interval '1 second')
+    WHERE s.token_hash = $1 AND ` + sessionEndSQL + ` > now() AND s.used_at < now() - $4::float8 * interval '1 second'
+    RETURNING s.id, s.expires_at
 )
-SELECT s.user_id::text, coalesce(a.email, ''), s.issued_at, coalesce(t.expires_at, s.expires_at), s.expires_at <= now()
+SELECT s.user_id::text, coalesce(a.email, ''), s.issued_at, coalesce(t.expires_at, ` + sessionEndSQL + `), ` + sessionEndSQL + ` <= now()
 FROM ferry.sessions s
 JOIN ferry.accounts a ON a.user_id = s.user_id
 LEFT JOIN touched t ON t.id = s.id
@@ -71,7 +75,7 @@ func (a *Accounts) FindSession(ctx context.Context, token identity.TokenHash) (*
 	var s identity.AccountSession
 	var expired bool
 	err := a.Store.accounts.QueryRow(ctx, findSessionSQL, token[:],
-		identity.SessionIdle.Seconds(), identity.SessionLongest.Seconds(), identity.SessionTouch.Seconds()).
+		a.Lifetime.Idle.Seconds(), a.Lifetime.Max.Seconds(), a.Lifetime.Touch().Seconds()).
 		Scan(&s.UserID, &s.Email, &s.IssuedAt, &s.ExpiresAt, &expired)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -62,6 +62,68 @@ func TestSessionsEnd(t *testing.T) {
 	b.expect("not used for 90 days", err, fault.InvalidSession)
 }
 
+// The times that ASVS 3.3.2 names, also for a session from before them.
+func TestSessionsEndSoonerWhereTheOperatorWants(t *testing.T) {
+	t.Parallel()
+	b := setupAccounts(t)
+	age := func(d time.Duration) {
+		b.exec(`UPDATE ferry.sessions SET created_at = created_at - $1::interval, used_at = used_at - $1::interval, expires_at = expires_at - $1::interval`, d)
+	}
+	shorten := func() {
+		b.freshly()
+		b.kept.Lifetime = identity.SessionLifetime{Idle: 30 * time.Minute, Max: 12 * time.Hour}
+	}
+	// left is how many minutes a look-up leaves, rounded; -1 if it is refused.
+	left := func(token string) int {
+		t.Helper()
+		found, err := b.Session(t.Context(), sessionIn(token))
+		if err != nil {
+			b.expect("a session that is over", err, fault.InvalidSession)
+			return -1
+		}
+		return int(time.Until(found.ExpiresAt).Round(time.Minute) / time.Minute)
+	}
+
+	used, unused := b.signUp(annEmail, annSays), b.signUp("bob@example.com", annSays)
+	age(20 * time.Minute)
+	shorten()
+	for i := range 3 { // used all the time, as a device does that is in use
+		if got := left(used.Token); got != 30 {
+			t.Errorf("use %d: %d minutes are left", i, got)
+		}
+		age(20 * time.Minute)
+	}
+	if got := left(unused.Token); got != -1 {
+		t.Errorf("%d minutes are left of a session that was not used for 80", got)
+	}
+	left(used.Token)
+	b.exec(`UPDATE ferry.sessions SET created_at = now() - interval '11 hours 50 minutes'`)
+	age(2 * time.Minute)
+	if got := left(used.Token); got != 8 {
+		t.Errorf("%d minutes are left of its last 8", got)
+	}
+	age(8*time.Minute + time.Second)
+	if got := left(used.Token); got != -1 {
+		t.Errorf("%d minutes are left after 12 hours", got)
+	}
+
+	again, err := b.signIn(annEmail, annSays)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if minutes := time.Until(again.ExpiresAt).Round(time.Minute); minutes != 30*time.Minute {
+		t.Errorf("a new session ends in %s", minutes)
+	}
+	age(20 * time.Second) // too soon to be noted
+	if got := left(again.Token); got != 30 {
+		t.Errorf("%d minutes are left after 20 seconds", got)
+	}
+	age(29*time.Minute + 50*time.Second)
+	if got := left(again.Token); got != -1 {
+		t.Errorf("%d minutes are left of a session that was not used for 30", got)
+	}
+}
+
 func TestALookUpWritesOnceADay(t *testing.T) {
 	t.Parallel()
 	b := setupAccounts(t)
