@@ -21,9 +21,9 @@ type batch struct {
 	alone   bool         // whether they are a single client transaction
 
 	steps []*step
-	// Where its statements stand in an exchange: that on the client's progress (or
-	// -1), the first of steps, and what comes behind the last.
-	progress, firstStep, end int
+	// Where its statements stand in an exchange: the first of steps, and what comes
+	// behind the last.
+	firstStep, end int
 }
 
 // applyInTurn applies batches in one round trip, each in a database transaction of
@@ -76,12 +76,10 @@ func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *
 // put appends the statements of a batch. sole is whether they are all that the
 // exchange has: else they share its time.
 func (r *run) put(queries []query, b *batch, sole bool) []query {
-	b.progress = -1
 	r.alone = b.alone && sole
 	queries = append(queries, r.begin()...)
 	r.wasReset = true // before what follows
 	if r.upload.ExactlyOnce {
-		b.progress = len(queries)
 		queries = append(queries, r.advance(b.ops, b.firstTx))
 	}
 	queries = append(queries, r.becomeCaller())
@@ -96,7 +94,7 @@ func (r *run) put(queries []query, b *batch, sole bool) []query {
 func (r *run) obstacleIn(ctx context.Context, b *batch, failed int, err error) (*obstacle, error) {
 	r.alone = b.alone
 	switch {
-	case failed == b.progress && hasSQLState(err, possiblySeen):
+	case failed < b.firstStep && hasSQLState(err, divisionByZero):
 		return &obstacle{maybeSeen: true}, nil
 	case failed < b.firstStep:
 		return nil, r.ownFault(err)
@@ -147,7 +145,7 @@ func (r *run) formOf(s *step, err error) *obstacle {
 	switch {
 	case r.alone && r.upserts(s) && hasSQLState(err, upsertRefused...):
 		return &obstacle{}
-	case hasSQLState(err, "22012"):
+	case hasSQLState(err, divisionByZero):
 		return &obstacle{lostRows: true}
 	case r.alone && len(s.refs) == 1 && s.metItsRow(err):
 		return &obstacle{hidden: s.refs}

@@ -116,7 +116,7 @@ func (r *run) storeNew(ctx context.Context, verdicts []verdict) (bool, error) {
 		}
 		return append(queries, r.commit())
 	})
-	if hasSQLState(err, possiblySeen, "23505") {
+	if hasSQLState(err, divisionByZero, "23505") {
 		r.session.rollback(ctx)
 		return false, nil
 	}

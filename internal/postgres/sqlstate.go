@@ -9,8 +9,9 @@ import (
 	"ferry/internal/uploads"
 )
 
-// possiblySeen is what ferry.advance raises.
-const possiblySeen = "FE001"
+// divisionByZero is how statements raise that did not do all that was expected of
+// them, so that the COMMIT on its way behind them does nothing.
+const divisionByZero = "22012"
 
 // isTransient is whether an error may go away by itself, so that it is never a
 // verdict on what the client sent. Everything that is no answer of the server

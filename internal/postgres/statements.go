@@ -54,10 +54,9 @@ const outOfDate = "2201E"
 func (t *table) isCurrent() string {
 	versions := make([]string, len(t.versions))
 	for i, v := range t.versions {
-		versions[i] = fmt.Sprintf("c.oid = %d AND c.xmin = '%s'", v.oid, v.xmin)
+		versions[i] = fmt.Sprintf("(SELECT c.xmin FROM pg_catalog.pg_class AS c WHERE c.oid = %d) = '%s'", v.oid, v.xmin)
 	}
-	return fmt.Sprintf("ln((SELECT CASE WHEN count(*) = %d THEN 1 ELSE 0 END FROM pg_catalog.pg_class AS c WHERE %s)::float8) = 0",
-		len(versions), strings.Join(versions, " OR "))
+	return "ln(CASE WHEN " + strings.Join(versions, " AND ") + " THEN 1 ELSE 0 END::float8) = 0"
 }
 
 // joined is the source as a CTE whose columns are plain values.
