@@ -194,8 +194,48 @@ func TestAttackATransactionOfManyStatementsIsRejectedInTheEnd(t *testing.T) {
 		}
 	}
 	b.db.Exec(t, `UPDATE ferry.timeouts SET first_at = first_at - interval '2 minutes'`)
-	if diff := cmp.Diff(outcome{Codes: []string{"timeout"}}, b.deliver(t, time.Second, 1, entries...)); diff != "" {
+	if diff := cmp.Diff(outcome{Codes: []string{"timeout"}}, b.deliver(t, time.Second, 12, entries...)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What was counted stays so until the verdict is stored: a database that has no
+// time for that does not make the client begin anew.
+func TestAttackAVerdictThatCannotBeStoredIsStoredByTheNextDelivery(t *testing.T) {
+	t.Parallel()
+	b := slowNotes(t, time.Minute)
+	entry := putNote(1, "a", `{"n":1}`)
+	deliver := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := b.store.Apply(ctx, claimsOf("u"), decodeEntries(t, "c", entry))
+		return err
+	}
+	if err := deliver(); err == nil {
+		t.Fatal("a minute passed within two seconds")
+	}
+	b.db.Exec(t, `UPDATE ferry.timeouts SET attempts = 10, first_at = first_at - interval '2 minutes'`)
+	holder, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), `LOCK TABLE ferry.rejections IN SHARE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	if err := deliver(); err == nil {
+		t.Fatal("a rejection was stored in a table that is locked")
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.text(t, `SELECT attempts::text FROM ferry.timeouts`); got != "11" {
+		t.Errorf("%s attempts are counted", got)
+	}
+	if diff := cmp.Diff(outcome{Codes: []string{"timeout"}}, b.deliver(t, 2*time.Second, 12, entry)); diff != "" {
+		t.Error(diff)
+	}
+	if got := b.text(t, `SELECT count(*)::text FROM ferry.timeouts`); got != "0" {
+		t.Errorf("%s are still counted", got)
 	}
 }
 

@@ -87,7 +87,7 @@ func (r *run) storeRejections(ctx context.Context, verdicts []verdict) ([]verdic
 			return err
 		}}
 	}
-	if err := r.session.exchange(ctx, inserts...); err != nil {
+	if err := r.session.exchange(ctx, append(inserts, r.forgetTimeouts(verdicts)...)...); err != nil {
 		return nil, err
 	}
 	err := r.decideRejected(ctx, verdicts, ids, func(ops []*operation) []query {
@@ -114,6 +114,7 @@ func (r *run) storeNew(ctx context.Context, verdicts []verdict) (bool, error) {
 		for i, v := range verdicts {
 			queries = append(queries, query{sql: insertRejectionSQL, params: r.rejectionParams(v, ids[i])})
 		}
+		queries = append(queries, r.forgetTimeouts(verdicts)...)
 		return append(queries, r.commit())
 	})
 	if hasSQLState(err, divisionByZero, "23505") {

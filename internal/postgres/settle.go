@@ -116,6 +116,8 @@ type verdict struct {
 	// certain is whether the database itself judged, so that it does not matter
 	// how old the catalog is.
 	certain bool
+	// counted is whether it comes of attempts in ferry.timeouts.
+	counted bool
 }
 
 // verdictOf is the verdict of an error of the database.

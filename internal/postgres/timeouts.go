@@ -125,13 +125,22 @@ func (r *run) timedOut(ctx context.Context, tx *transaction, pgErr *pgconn.PgErr
 	if attempts < timeoutAttempts || time.Duration(seconds)*time.Second < timeoutPeriod {
 		return nil, unavailable(pgErr)
 	}
-	if err := r.session.exchange(ctx, query{sql: forgetTimeoutsSQL, params: r.timeoutParams(ops)}); err != nil {
-		return nil, r.ownFault(err)
-	}
-	return &verdict{operation: ops[0], certain: true, refusal: uploads.Refusal{
+	return &verdict{operation: ops[0], certain: true, counted: true, refusal: uploads.Refusal{
 		Code: uploads.CodeTimeout, SQLState: pgErr.Code,
 		Message: "the database gave this up again and again: " + pgErr.Message,
 	}}, nil
+}
+
+// forgetTimeouts are the queries that end what was counted. They belong into the
+// transaction that stores the verdicts: without these, the count goes on.
+func (r *run) forgetTimeouts(verdicts []verdict) []query {
+	var queries []query
+	for _, v := range verdicts {
+		if v.counted {
+			queries = append(queries, query{sql: forgetTimeoutsSQL, params: r.timeoutParams(open([]*transaction{v.operation.tx}))})
+		}
+	}
+	return queries
 }
 
 func (r *run) timeoutParams(ops []*operation) []param {
