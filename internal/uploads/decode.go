@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -32,7 +33,9 @@ func DecodeAtMost(body []byte, operations int) (*Upload, error) {
 	if !utf8.Valid(body) {
 		return nil, invalid("the body is not UTF-8")
 	}
-	d := &decoder{scanner: scanner{input: body}, limit: operations}
+	d := decoders.Get().(*decoder) //nolint:forcetypeassert // nothing else is put there
+	defer d.release()
+	d.scanner, d.limit = scanner{input: body}, operations
 	up := &Upload{}
 	if err := d.upload(up); err != nil {
 		return nil, err
@@ -54,6 +57,26 @@ type decoder struct {
 	operations slab[Operation]
 	fields     slab[Field]
 	scratch    []byte
+}
+
+// decoders keep what they learn of the words of one body for the next ones.
+var decoders = sync.Pool{New: func() any { return &decoder{} }}
+
+// What a decoder may keep: bytes of words, and of room for values, and columns.
+const (
+	maxKept        = 16 << 10
+	maxKeptColumns = 256
+)
+
+// release keeps d for other bodies, but nothing of this body or its upload.
+func (d *decoder) release() {
+	if d.size > maxKept || cap(d.scratch) > maxKept || cap(d.columns.columns) > maxKeptColumns {
+		return
+	}
+	clear(d.columns.columns[:cap(d.columns.columns)])
+	*d = decoder{vocabulary: d.vocabulary, columns: d.columns, scratch: d.scratch}
+	d.startEntry()
+	decoders.Put(d)
 }
 
 func invalid(format string, args ...any) error {

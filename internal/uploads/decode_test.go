@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -427,6 +428,36 @@ func TestDecodeStopsAtTheLimitOfOperations(t *testing.T) {
 	} {
 		if _, err := uploads.DecodeAtMost([]byte(body), 2); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", body, err, want)
+		}
+	}
+}
+
+// What a decoder keeps of one body is words: the next body, of other tables, with
+// other columns in another order, or broken in the middle, is read as if it were
+// the first.
+func TestBodiesAreReadAsIfEachWereTheFirst(t *testing.T) {
+	t.Parallel()
+	bodies := []string{
+		`{"client_id":"a","crud":[{"op_id":1,"op":"PUT","type":"lists","id":"1","data":{"name":"x","owner":"y"}}]}`,
+		`{"client_id":"b","crud":[{"op_id":1,"op":"PATCH","type":"todos","id":"2","data":{"owner":"y","name":"x","done":1}}]}`,
+		`{"client_id":"c","crud":[{"op_id":1,"op":"DELETE","type":"todos","id":"3"}]}`,
+		`{"crud":[{"id":"4","type":"lists","data":{"done":0},"op":"PUT"}],"client_id":"d"}`,
+		`{"client_id":"e","crud":[{"op_id":1,"op":"PUT","type":"lists","id":"5","data":{"name":"x","name":"z"}}]}`,
+		`{"client_id":"f","crud":[{"op_id":1,"op":"PUT","type":"lists","id":"6","data":{"name":"x"`,
+		`{"client_id":"g","crud":[{"op_id":1,"op":"PUT","type":"` + strings.Repeat("long", 10_000) + `","id":"7","data":{"name":"x"}}]}`,
+	}
+	read := func(body string) string {
+		up, err := uploads.Decode([]byte(body))
+		return fmt.Sprintf("%+v %v", up, err)
+	}
+	first := make([]string, len(bodies))
+	for i, body := range bodies {
+		first[i] = read(body)
+	}
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same every time
+	for range 1000 {
+		if i := random.IntN(len(bodies)); read(bodies[i]) != first[i] {
+			t.Fatalf("%s\nis read as %s\nfirst it was %s", bodies[i], read(bodies[i]), first[i])
 		}
 	}
 }

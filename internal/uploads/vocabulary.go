@@ -11,13 +11,14 @@ type word struct {
 	kind         Kind // 0 for a word that is no operation's
 }
 
-// vocabulary knows the words of a body. Entries mostly have the same ones in the
+// vocabulary knows the words of a body, and of those that its decoder read before. Entries mostly have the same ones in the
 // same order, so that each word is first compared with the one that stood in its
 // place in the entry before.
 type vocabulary struct {
 	words map[string]*word // by their JSON text
 	order []*word          // of the entry before, as far as the present one agrees
 	next  int              // place in order
+	size  int              // of all words that were made, in bytes
 }
 
 // maxWords bounds the vocabulary: a body of nothing but names is no reason to
@@ -36,6 +37,7 @@ func (v *vocabulary) word(quoted []byte) *word {
 	w := v.words[string(quoted)]
 	if w == nil {
 		w = newWord(string(quoted))
+		v.size += len(quoted)
 		if v.words == nil {
 			v.words = make(map[string]*word, 32)
 		}
