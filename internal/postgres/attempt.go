@@ -141,8 +141,8 @@ func firstPerTransaction(verdicts []verdict) []verdict {
 // careful is the query of a step that notes which rows it touched, or, of a
 // PUT, which it could not.
 func careful(s *step, ops []*operation) query {
-	return query{sql: s.carefulSQL(), params: s.params(), row: atPosition(s, func(ref int) {
-		ops[ref].touched = s.kind != uploads.Put // a PUT returns the rows that it could not touch
+	return query{sql: s.shape.carefulSQL(), params: s.params(), row: atPosition(s, func(ref int) {
+		ops[ref].touched = s.shape.kind != uploads.Put // a PUT returns the rows that it could not touch
 	})}
 }
 
@@ -164,7 +164,7 @@ func (r *run) runSteps(ctx context.Context, prefix []query, steps []*step, ops [
 	queries := prefix
 	for _, s := range steps {
 		for _, ref := range s.refs {
-			ops[ref].touched = s.kind == uploads.Put // until the answer says otherwise
+			ops[ref].touched = s.shape.kind == uploads.Put // until the answer says otherwise
 		}
 		queries = append(queries, careful(s, ops))
 	}
@@ -208,7 +208,7 @@ func obstacleOf(err error, first, last int) (*obstacle, error) {
 // metItsRow is whether a PUT failed because its row exists, unseen.
 func (s *step) metItsRow(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && s.kind == uploads.Put && pgErr.Code == "23505" &&
+	return ok && s.shape.kind == uploads.Put && pgErr.Code == "23505" &&
 		slices.Contains(s.shape.table.idIndexes, indexName{pgErr.SchemaName, pgErr.TableName, pgErr.ConstraintName})
 }
 
@@ -228,7 +228,7 @@ func (r *run) meetRow(o *operation) *obstacle {
 func unexpected(steps []*step, ops []*operation) []lostRow {
 	var lost []lostRow
 	for _, s := range steps {
-		suppresses := s.shape.table.suppresses(s.kind)
+		suppresses := s.shape.table.suppresses(s.shape.kind)
 		for _, ref := range s.refs {
 			o := ops[ref]
 			if o.touched || o.expected == ignored || o.suppressed {
@@ -238,7 +238,7 @@ func unexpected(steps []*step, ops []*operation) []lostRow {
 				continue
 			}
 			// A PUT whose row is seen: only a trigger may keep it as it is.
-			if s.kind == uploads.Put && suppresses {
+			if s.shape.kind == uploads.Put && suppresses {
 				continue
 			}
 			lost = append(lost, lostRow{ref: ref, step: s})

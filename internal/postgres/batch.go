@@ -49,7 +49,7 @@ func (r *run) applyInTurn(ctx context.Context, batches ...*batch) (done int, o *
 			return nil
 		}
 		r.wasReset = wasReset()
-		var queries []query
+		queries := make([]query, 0, 16) // most uploads have fewer
 		for i := done; i < known; i++ {
 			queries = r.put(queries, batches[i], known-done == 1)
 		}
@@ -132,7 +132,7 @@ func (r *run) obstacleIn(ctx context.Context, b *batch, failed int, err error) (
 // append appends the statements of steps.
 func (r *run) append(queries []query, steps []*step) []query {
 	for _, s := range steps {
-		queries = append(queries, query{sql: s.fastSQL(r.upserts(s)), params: s.params()})
+		queries = append(queries, query{sql: s.shape.fastSQL(r.upserts(s.shape)), params: s.params()})
 	}
 	return queries
 }
@@ -143,7 +143,7 @@ func (r *run) append(queries []query, steps []*step) []query {
 // matters once a client transaction is alone.
 func (r *run) formOf(s *step, err error) *obstacle {
 	switch {
-	case r.alone && r.upserts(s) && hasSQLState(err, upsertRefused...):
+	case r.alone && r.upserts(s.shape) && hasSQLState(err, upsertRefused...):
 		return &obstacle{}
 	case hasSQLState(err, divisionByZero):
 		return &obstacle{lostRows: true}

@@ -17,6 +17,7 @@ import (
 type catalog struct {
 	loadedAt time.Time
 	tables   map[string]*table // by the client's name
+	shapes   shapes
 }
 
 // table is a table, view or partitioned table that the upload role may write.

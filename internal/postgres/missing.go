@@ -212,7 +212,7 @@ func (r *run) lookForRows(ctx context.Context, ops []*operation, lost []lostRow,
 			row := now[i]
 			// What others of the same database transaction did may decide whether
 			// the row is there, and whether it may be changed.
-			if !singly && (row != before[i] || row.visible && !s.shape.table.suppresses(s.kind)) {
+			if !singly && (row != before[i] || row.visible && !s.shape.table.suppresses(s.shape.kind)) {
 				return &obstacle{apart: true, first: refs[i], last: refs[i]}, nil
 			}
 			if row != before[i] {
@@ -280,7 +280,7 @@ func (r *run) lookTwice(ctx context.Context, steps []*step, now, before []rowSta
 // judge decides on an operation that did not touch its row.
 func judge(o *operation, s *step, row rowState, dependsOn *uuid) *verdict {
 	switch {
-	case row.visible && s.shape.table.suppresses(s.kind):
+	case row.visible && s.shape.table.suppresses(s.shape.kind):
 		o.suppressed = true
 	case row.visible && !o.puzzled:
 		o.puzzled = true // it may have been made just now: look again
@@ -325,7 +325,7 @@ func (r *run) look(ctx context.Context, steps []*step, found []rowState, first [
 			continue
 		}
 		asked = append(asked, s)
-		ids := shape{table: s.shape.table}
+		ids := &shape{table: s.shape.table}
 		queries = append(queries, query{
 			sql: ids.visibleSQL(), params: s.params()[:1],
 			row: atPosition(s, func(ref int) { found[ref].visible = true }),

@@ -15,8 +15,7 @@ import (
 
 // step is one statement of an upload, and the operations it carries out.
 type step struct {
-	kind   uploads.Kind
-	shape  shape
+	shape  *shape
 	arrays []arrayParam // the ids, then one per column
 	refs   []int        // of the operations, in the order of the arrays
 	// seen are hashes of the ids. Two that have the same one only go into two
@@ -56,10 +55,12 @@ type planner struct {
 	steps    []*step
 	refusals []planRefusal
 	current  *step
-	names    []uploads.Field // of the operation that current was made for
-	expected int             // operations still to come, at most
-	marks    []int           // where the last row begins in the arrays of its step
-	scratch  []byte          // see id
+	first    *uploads.Operation // the one that current was made for
+	shape    *shape             // of that
+	expected int                // operations still to come, at most
+	marks    []int              // where the last row begins in the arrays of its step
+	scratch  []byte             // see id
+	key      []byte             // see catalog.shapeOf
 }
 
 // together is the most operations for one statement where it does not matter
@@ -94,7 +95,7 @@ func (p *planner) add(ref int, op *uploads.Operation) *uploads.Refusal {
 	}
 	hash := maphash.Bytes(hashSeed, id)
 	if _, twice := s.seen[hash]; twice || s.full {
-		s = p.open(op.Kind, t, s.shape.columns, op.Fields)
+		s = p.open(op, p.shape)
 	}
 	if refusal := p.append(s, ref, op, id); refusal != nil {
 		return refusal
@@ -116,42 +117,37 @@ func (p *planner) stepFor(op *uploads.Operation) (*step, *uploads.Refusal) {
 			Message: op.Malformed + ", which Postgres cannot hold",
 		}
 	}
-	t, refusal := p.catalog.writable(op.Table)
-	if refusal != nil {
+	if p.current != nil && looksAlike(p.first, op) {
+		return p.current, nil
+	}
+	shape, key, refusal := p.catalog.shapeOf(op, p.key)
+	p.key = key
+	if shape == nil {
 		return nil, refusal
 	}
-	if s := p.current; s != nil && s.kind == op.Kind && s.shape.table == t && sameNames(p.names, op.Fields) {
-		return s, nil
-	}
-	columns, refusal := t.writtenColumns(op)
-	if refusal != nil {
-		return nil, refusal
-	}
-	if op.Kind == uploads.Patch && len(columns) == 0 {
-		return nil, nil
-	}
-	return p.open(op.Kind, t, columns, op.Fields), nil
+	return p.open(op, shape), nil
 }
 
-func (p *planner) open(kind uploads.Kind, t *table, columns []*column, names []uploads.Field) *step {
+// looksAlike is whether two operations have the same shape.
+func looksAlike(a, b *uploads.Operation) bool {
+	return a.Kind == b.Kind && a.Table == b.Table && sameNames(a.Fields, b.Fields)
+}
+
+func (p *planner) open(op *uploads.Operation, like *shape) *step {
 	// Most steps are short, and there is one for each operation of a client
 	// transaction that is tried singly: a long one grows as it fills.
 	hint := min(p.expected, p.atMost, 32)
 	s := &step{
-		kind:   kind,
-		shape:  shape{table: t, columns: columns, keepInfinity: make([]bool, len(columns))},
-		arrays: make([]arrayParam, len(columns)+1),
+		shape:  like,
+		arrays: make([]arrayParam, len(like.columns)+1),
 		refs:   make([]int, 0, hint),
 		seen:   make(map[uint64]struct{}, hint),
 	}
-	if kind == uploads.Put {
-		s.shape.absent = t.absent(columns)
-	}
-	s.arrays[0] = newArray(t.id.typ.wire())
-	for i, c := range columns {
+	s.arrays[0] = newArray(like.table.id.typ.wire())
+	for i, c := range like.columns {
 		s.arrays[i+1] = newArray(c.typ.wire())
 	}
-	p.current, p.names = s, names
+	p.current, p.first, p.shape = s, op, like
 	p.steps = append(p.steps, s)
 	return s
 }
@@ -211,8 +207,8 @@ func (s *step) appendColumn(i int, c *column, v json.RawMessage) error {
 		return err
 	}
 	value := a.end(mark)
-	if c.canSelect && !s.shape.keepInfinity[i] {
-		s.shape.keepInfinity[i] = c.typ.mayBeInfinity(value)
+	if c.canSelect && !s.shape.keepsInfinity(i) && c.typ.mayBeInfinity(value) {
+		s.shape = s.shape.keepingInfinity(i)
 	}
 	return nil
 }

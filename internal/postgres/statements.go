@@ -6,17 +6,6 @@ import (
 	"strings"
 )
 
-// shape is what the operations of one statement have in common.
-type shape struct {
-	table   *table
-	columns []*column
-	// keepInfinity marks the columns in which some value may stand for a
-	// stored infinity (see keepInfinitySQL).
-	keepInfinity []bool
-	// absent are set to NULL where a PUT updates a row.
-	absent []*column
-}
-
 // Every statement takes one array per column, the ids first, and has one source
 // of rows, d(k, c1, c2, …, ord), in which they have the columns' types.
 // The types are those without modifiers: the assignment to the column stays
@@ -124,7 +113,7 @@ func (s *shape) assignments(from func(i int, c *column) string) string {
 	}
 	for i, c := range s.columns {
 		v := from(i, c)
-		if s.keepInfinity[i] {
+		if s.keepsInfinity(i) {
 			v = keepInfinitySQL(c, v)
 		}
 		list[i] = c.sql + " = " + v

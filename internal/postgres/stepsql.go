@@ -6,59 +6,64 @@ import (
 	"ferry/internal/uploads"
 )
 
-// Which statement a step is written as. What these are is in statements.go.
+// Which statement a shape is written as. What these are is in statements.go.
 
 // upsertRefused are what INSERT … ON CONFLICT may raise where an UPDATE, or an
 // INSERT, would not.
 var upsertRefused = []string{"42501", "23502"}
 
 // upserts is whether a step is written as INSERT … ON CONFLICT.
-func (r *run) upserts(s *step) bool {
-	return s.kind == uploads.Put && s.takesUpdate() && s.shape.upsertable() && !r.noUpserts && !(r.splits && r.alone)
+func (r *run) upserts(s *shape) bool {
+	return s.kind == uploads.Put && s.takesUpdate() && s.upsertable() && !r.noUpserts && !(r.splits && r.alone)
 }
 
-// fastSQL is the step's statement where COMMIT is on its way by the time that an
-// answer could be read: it raises by itself if it does not touch every row.
-func (s *step) fastSQL(upsert bool) string {
-	switch {
-	case s.kind == uploads.Patch:
-		return s.shape.updateAllSQL()
-	case s.kind == uploads.Delete:
-		return s.shape.deleteAllSQL()
-	case upsert:
-		return s.shape.upsertSQL()
-	case s.takesUpdate() && !s.shape.table.updateTrigger:
-		return s.shape.updateThenInsertAllSQL()
+// fastSQL is the statement where COMMIT is on its way by the time that an answer
+// could be read: it raises by itself if it does not touch every row.
+func (s *shape) fastSQL(upsert bool) string {
+	if upsert {
+		return s.written(asUpsert, s.upsertSQL)
 	}
-	return s.carefulSQL()
+	return s.written(asFast, func() string {
+		switch {
+		case s.kind == uploads.Patch:
+			return s.updateAllSQL()
+		case s.kind == uploads.Delete:
+			return s.deleteAllSQL()
+		case s.takesUpdate() && !s.table.updateTrigger:
+			return s.updateThenInsertAllSQL()
+		}
+		return s.carefulSQL()
+	})
 }
 
-// carefulSQL is the step's statement where the answer is read before COMMIT. A
-// PATCH or DELETE returns the positions of the rows that it touched, a PUT of those that it
+// carefulSQL is the statement where the answer is read before COMMIT. A PATCH or
+// DELETE returns the positions of the rows that it touched, a PUT of those that it
 // could not.
-func (s *step) carefulSQL() string {
-	switch {
-	case s.kind == uploads.Patch:
-		return s.shape.updateSQL()
-	case s.kind == uploads.Delete:
-		return s.shape.deleteSQL()
-	case s.takesUpdate():
-		return s.shape.updateThenInsertSQL()
-	case s.shape.table.id.canSelect && !s.shape.changesRows():
-		return s.shape.insertUnseenSQL()
-	}
-	return s.shape.insertSQL()
+func (s *shape) carefulSQL() string {
+	return s.written(asCareful, func() string {
+		switch {
+		case s.kind == uploads.Patch:
+			return s.updateSQL()
+		case s.kind == uploads.Delete:
+			return s.deleteSQL()
+		case s.takesUpdate():
+			return s.updateThenInsertSQL()
+		case s.table.id.canSelect && !s.changesRows():
+			return s.insertUnseenSQL()
+		}
+		return s.insertSQL()
+	})
 }
 
 // takesUpdate is whether a PUT can update the row that is there: it has
 // something to change, and the caller the rights to find and change rows.
-func (s *step) takesUpdate() bool {
-	for _, c := range s.shape.columns {
+func (s *shape) takesUpdate() bool {
+	for _, c := range s.columns {
 		if !c.canUpdate {
 			return false
 		}
 	}
-	return s.shape.changesRows() && s.shape.table.id.canSelect
+	return s.changesRows() && s.table.id.canSelect
 }
 
 // upsertable is whether INSERT … ON CONFLICT does what a PUT means. It fires

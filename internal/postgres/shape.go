@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"ferry/internal/uploads"
+)
+
+// shape is what the operations of one statement have in common.
+type shape struct {
+	kind    uploads.Kind
+	table   *table
+	columns []*column
+	// absent are set to NULL where a PUT updates a row.
+	absent []*column
+	// keepInfinity marks the columns in which some value may stand for a
+	// stored infinity (see keepInfinitySQL); nil where none may.
+	keepInfinity []bool
+	texts        [forms]atomic.Pointer[string]
+}
+
+// The forms that a shape's statement may have: see stepsql.go.
+const (
+	asUpsert = iota
+	asFast
+	asCareful
+	forms
+)
+
+// written returns the statement in one form, which is written once.
+func (s *shape) written(form int, write func() string) string {
+	if text := s.texts[form].Load(); text != nil {
+		return *text
+	}
+	text := write()
+	s.texts[form].Store(&text)
+	return text
+}
+
+func (s *shape) keepsInfinity(column int) bool {
+	return s.keepInfinity != nil && s.keepInfinity[column]
+}
+
+// keepingInfinity is the same shape for a step that has such a value.
+func (s *shape) keepingInfinity(column int) *shape {
+	marked := make([]bool, len(s.columns))
+	copy(marked, s.keepInfinity)
+	marked[column] = true
+	return &shape{kind: s.kind, table: s.table, columns: s.columns, absent: s.absent, keepInfinity: marked}
+}
+
+// shapes remembers the shapes of a catalog's operations: most uploads look like
+// others.
+type shapes struct {
+	mu    sync.RWMutex
+	known map[string]*shape
+}
+
+// maxShapes bounds them: clients may send any set of columns.
+const maxShapes = 500
+
+// shapeOf returns the shape of op, nil for an operation without effect. key is
+// room for what it is found by.
+func (c *catalog) shapeOf(op *uploads.Operation, key []byte) (*shape, []byte, *uploads.Refusal) {
+	key = appendShapeKey(key[:0], op)
+	c.shapes.mu.RLock()
+	s := c.shapes.known[string(key)]
+	c.shapes.mu.RUnlock()
+	if s != nil {
+		return s, key, nil
+	}
+	s, refusal := c.newShape(op)
+	if s != nil {
+		c.shapes.remember(string(key), s)
+	}
+	return s, key, refusal
+}
+
+// appendShapeKey appends what two operations of one shape have in common.
+func appendShapeKey(key []byte, op *uploads.Operation) []byte {
+	key = appendName(append(key, byte(op.Kind)), op.Table)
+	if op.Kind != uploads.Delete {
+		for i := range op.Fields {
+			key = appendName(key, op.Fields[i].Name)
+		}
+	}
+	return key
+}
+
+// appendName appends a name so that two lists of names are never one text.
+func appendName(key []byte, name string) []byte {
+	return append(binary.AppendUvarint(key, uint64(len(name))), name...)
+}
+
+func (c *catalog) newShape(op *uploads.Operation) (*shape, *uploads.Refusal) {
+	t, refusal := c.writable(op.Table)
+	if refusal != nil {
+		return nil, refusal
+	}
+	columns, refusal := t.writtenColumns(op)
+	if refusal != nil || op.Kind == uploads.Patch && len(columns) == 0 {
+		return nil, refusal
+	}
+	s := &shape{kind: op.Kind, table: t, columns: slices.Clip(columns)}
+	if op.Kind == uploads.Put {
+		s.absent = t.absent(columns)
+	}
+	return s, nil
+}
+
+func (s *shapes) remember(key string, made *shape) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = map[string]*shape{}
+	}
+	if len(s.known) < maxShapes {
+		s.known[key] = made
+	}
+}
