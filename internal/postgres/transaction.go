@@ -29,22 +29,22 @@ const (
 )
 
 // limitsSQL bounds the transaction. The settings are made here and not at
-// connect, because poolers refuse startup parameters and share connections. A
-// server that runs with synchronous_commit = off would let a 200 be forgotten.
+// connect, because poolers refuse startup parameters and share connections. What
+// nearly always is as it should be is only looked at: making and unmaking a
+// setting costs more. A server that runs with synchronous_commit = off would let a
+// 200 be forgotten.
 // $1: whether this commit need not wait for the disk, $2: lock_timeout,
 // $3: statement_timeout.
 const limitsSQL = `
-SELECT set_config('role', 'none', false),
-       set_config('client_encoding', 'UTF8', false),
+SELECT CASE WHEN current_setting('role') <> 'none' THEN set_config('role', 'none', false) END,
+       CASE WHEN current_setting('client_encoding') <> 'UTF8' THEN set_config('client_encoding', 'UTF8', false) END,
+       CASE WHEN current_setting('bytea_output') <> 'hex' THEN set_config('bytea_output', 'hex', true) END,
        pg_advisory_unlock_all(),
-       set_config('bytea_output', 'hex', true),
        set_config('lock_timeout', $2, true),
        set_config('statement_timeout', $3, true),
        set_config('idle_in_transaction_session_timeout', '10s', true),
-       set_config('synchronous_commit', CASE
-           WHEN $1 = 'relaxed' THEN 'off'
-           WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
-           ELSE current_setting('synchronous_commit') END, true)`
+       CASE WHEN $1 = 'relaxed' THEN set_config('synchronous_commit', 'off', true)
+            WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END`
 
 // becomeCallerSQL makes the rest of the transaction run as the caller. The
 // settings are those that PostgREST and Supabase make, so that policies written
@@ -54,11 +54,11 @@ SELECT set_config('role', $1, true),
        set_config('request.jwt.claims', $2, true),
        set_config('request.jwt.claim.sub', $3, true),
        set_config('app.user_id', $3, true),
-       set_config('row_security', 'on', true),
        set_config('search_path', $4, true),
-       set_config('TimeZone', 'UTC', true),
        set_config('DateStyle', 'ISO, YMD', true),
-       set_config('array_nulls', 'on', true)`
+       CASE WHEN current_setting('row_security') <> 'on' THEN set_config('row_security', 'on', true) END,
+       CASE WHEN current_setting('TimeZone') <> 'UTC' THEN set_config('TimeZone', 'UTC', true) END,
+       CASE WHEN current_setting('array_nulls') <> 'on' THEN set_config('array_nulls', 'on', true) END`
 
 func (r *run) begin() []query {
 	commits := "durably"
