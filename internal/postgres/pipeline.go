@@ -82,6 +82,10 @@ type session struct {
 	// prepared is nil behind a pooler that hands each transaction another
 	// connection: there every statement is sent with its text.
 	prepared *preparedStatements
+	// What is sent of the statement that is sent now.
+	values  [][]byte
+	oids    []uint32
+	formats []int16
 }
 
 // maxPrepared bounds the statements kept on one connection: each set of
@@ -206,12 +210,11 @@ func (s *session) closeEvicted(pipeline *pgconn.Pipeline) int {
 
 // send queues q, and its preparation if it needs one, whose name it returns.
 func (s *session) send(pipeline *pgconn.Pipeline, q query, preparing map[string]string) (prepares string) {
-	values := make([][]byte, len(q.params))
-	oids := make([]uint32, len(q.params))
-	formats := make([]int16, len(q.params))
-	for i, p := range q.params {
-		values[i], oids[i], formats[i] = p.value, p.oid, p.format
+	values, oids, formats := s.values[:0], s.oids[:0], s.formats[:0]
+	for _, p := range q.params {
+		values, oids, formats = append(values, p.value), append(oids, p.oid), append(formats, p.format)
 	}
+	s.values, s.oids, s.formats = values, oids, formats
 	if s.prepared == nil || q.replan {
 		pipeline.SendQueryParams(q.sql, values, oids, formats, nil)
 		return ""
