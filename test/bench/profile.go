@@ -12,35 +12,44 @@ import (
 	"time"
 )
 
-// profile prints where the time of a 1,000-row upload goes: the processor time
-// of ferry and of Postgres, beside the bare statement's, and how long each took.
+// profile prints where the time of an upload goes: the processor time of ferry, of
+// Postgres and of this program, beside the bare statement's, and how long each took.
 func (b *bench) profile(ctx context.Context) error {
-	const size = 1000
-	for _, s := range []struct {
-		name string
-		side side
-	}{{"ferry", b.ferryPuts(1, size)}, {"bare", b.barePuts(1, size)}} {
-		if _, err := s.side(ctx, b.phase); err != nil { // warms up
+	for _, m := range []struct {
+		name              string
+		connections, size int
+	}{{"puts", 1, 1000}, {"single", 16, 1}} {
+		if err := b.profileSide(ctx, m.name+" ferry", m.size, b.ferryPuts(m.connections, m.size)); err != nil {
 			return err
 		}
-		if s.name == "ferry" {
-			go b.saveProfile(ctx)
-		}
-		ferry, postgres := processorTime(b.process.Process.Pid), b.postgresTime()
-		rate, err := s.side(ctx, 4*b.phase)
-		if err != nil {
+		if err := b.profileSide(ctx, m.name+" bare", m.size, b.barePuts(m.connections, m.size)); err != nil {
 			return err
 		}
-		uploads := rate * 4 * b.phase.Seconds() / size
-		each := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 / uploads }
-		fmt.Printf("%-6s %.2f ms wall, %.2f ms ferry, %.2f ms Postgres\n", s.name, size/rate*1000,
-			each(processorTime(b.process.Process.Pid)-ferry), each(b.postgresTime()-postgres))
 	}
 	return nil
 }
 
+func (b *bench) profileSide(ctx context.Context, name string, size int, s side) error {
+	if _, err := s(ctx, b.phase); err != nil { // warms up
+		return err
+	}
+	if strings.HasSuffix(name, "ferry") {
+		go b.saveProfile(ctx, name)
+	}
+	ferry, postgres, own := processorTime(b.process.Process.Pid), b.postgresTime(), processorTime(os.Getpid())
+	rate, err := s(ctx, 4*b.phase)
+	if err != nil {
+		return err
+	}
+	uploads := rate * 4 * b.phase.Seconds() / float64(size)
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 / uploads }
+	fmt.Printf("%-12s %.3f ms between two, %.3f ms ferry, %.3f ms Postgres, %.3f ms load\n", name, float64(size)/rate*1000,
+		each(processorTime(b.process.Process.Pid)-ferry), each(b.postgresTime()-postgres), each(processorTime(os.Getpid())-own))
+	return nil
+}
+
 // saveProfile keeps ferry's processor profile, for `go tool pprof`.
-func (b *bench) saveProfile(ctx context.Context) {
+func (b *bench) saveProfile(ctx context.Context, name string) {
 	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", b.admin, max(1, int(3*b.phase.Seconds())))
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -51,7 +60,7 @@ func (b *bench) saveProfile(ctx context.Context) {
 		return
 	}
 	defer response.Body.Close()
-	file, err := os.Create(filepath.Join(os.TempDir(), "ferry.pprof"))
+	file, err := os.Create(filepath.Join(os.TempDir(), strings.ReplaceAll(name, " ", "-")+".pprof"))
 	if err != nil {
 		return
 	}
