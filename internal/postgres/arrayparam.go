@@ -87,3 +87,14 @@ func (a *arrayParam) param() param {
 	binary.BigEndian.PutUint32(h[16:], 1)
 	return param{h, a.wire.arrayOID, 1}
 }
+
+// only returns the only element as a parameter by itself. It shares the array's
+// memory, too.
+func (a *arrayParam) only() param {
+	const null = 0xffffffff
+	p := param{oid: a.wire.oid, format: 1}
+	if element := a.buf[arrayHeader:]; binary.BigEndian.Uint32(element) != null {
+		p.value = element[4:]
+	}
+	return p
+}

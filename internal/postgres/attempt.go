@@ -141,9 +141,11 @@ func firstPerTransaction(verdicts []verdict) []verdict {
 // careful is the query of a step that notes which rows it touched, or, of a
 // PUT, which it could not.
 func careful(s *step, ops []*operation) query {
-	return query{sql: s.shape.carefulSQL(), params: s.params(), row: atPosition(s, func(ref int) {
+	q := s.query((*shape).carefulSQL)
+	q.row = atPosition(s, func(ref int) {
 		ops[ref].touched = s.shape.kind != uploads.Put // a PUT returns the rows that it could not touch
-	})}
+	})
+	return q
 }
 
 // atPosition reads a position in a step's arrays.

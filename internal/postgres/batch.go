@@ -132,7 +132,7 @@ func (r *run) obstacleIn(ctx context.Context, b *batch, failed int, err error) (
 // append appends the statements of steps.
 func (r *run) append(queries []query, steps []*step) []query {
 	for _, s := range steps {
-		queries = append(queries, query{sql: s.shape.fastSQL(r.upserts(s.shape)), params: s.params()})
+		queries = append(queries, s.query(func(like *shape) string { return like.fastSQL(r.upserts(like)) }))
 	}
 	return queries
 }

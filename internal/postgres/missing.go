@@ -327,7 +327,7 @@ func (r *run) look(ctx context.Context, steps []*step, found []rowState, first [
 		asked = append(asked, s)
 		ids := &shape{table: s.shape.table}
 		queries = append(queries, query{
-			sql: ids.visibleSQL(), params: s.params()[:1],
+			sql: ids.visibleSQL(), params: []param{s.ids()},
 			row: atPosition(s, func(ref int) { found[ref].visible = true }),
 		})
 	}
@@ -346,7 +346,7 @@ func (r *run) look(ctx context.Context, steps []*step, found []rowState, first [
 		err := r.session.exchange(ctx, query{
 			sql: s.shape.existingSQL(),
 			params: []param{
-				s.params()[0],
+				s.ids(),
 				{strconv.AppendUint(nil, uint64(t.oid), 10), oidOID, 0},
 				textParam(t.id.name),
 			},

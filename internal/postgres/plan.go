@@ -24,13 +24,24 @@ type step struct {
 	full bool // no more may join; at once where ids of this type cannot be compared here
 }
 
-func (s *step) params() []param {
+// query is the step's statement, as written says it.
+func (s *step) query(written func(*shape) string) query {
+	if len(s.refs) > 1 {
+		params := make([]param, len(s.arrays))
+		for i := range s.arrays {
+			params[i] = s.arrays[i].param()
+		}
+		return query{sql: written(s.shape), params: params}
+	}
 	params := make([]param, len(s.arrays))
 	for i := range s.arrays {
-		params[i] = s.arrays[i].param()
+		params[i] = s.arrays[i].only()
 	}
-	return params
+	return query{sql: written(s.shape.forOneRow()), params: params}
 }
+
+// ids is the parameter with the rows' ids.
+func (s *step) ids() param { return s.arrays[0].param() }
 
 // free ends the use of steps whose statements were carried out, or will never be.
 func free(steps []*step) {

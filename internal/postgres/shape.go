@@ -19,7 +19,11 @@ type shape struct {
 	// keepInfinity marks the columns in which some value may stand for a
 	// stored infinity (see keepInfinitySQL); nil where none may.
 	keepInfinity []bool
-	texts        [forms]atomic.Pointer[string]
+	// oneRow is whether each parameter is a value and not an array of them.
+	oneRow bool
+
+	texts    [forms]atomic.Pointer[string]
+	ofOneRow atomic.Pointer[shape]
 }
 
 // The forms that a shape's statement may have: see stepsql.go.
@@ -50,6 +54,16 @@ func (s *shape) keepingInfinity(column int) *shape {
 	copy(marked, s.keepInfinity)
 	marked[column] = true
 	return &shape{kind: s.kind, table: s.table, columns: s.columns, absent: s.absent, keepInfinity: marked}
+}
+
+// forOneRow is the same shape for a step of one row.
+func (s *shape) forOneRow() *shape {
+	if one := s.ofOneRow.Load(); one != nil {
+		return one
+	}
+	one := &shape{kind: s.kind, table: s.table, columns: s.columns, absent: s.absent, keepInfinity: s.keepInfinity, oneRow: true}
+	s.ofOneRow.Store(one)
+	return one
 }
 
 // shapes remembers the shapes of a catalog's operations: most uploads look like

@@ -6,31 +6,52 @@ import (
 	"strings"
 )
 
-// Every statement takes one array per column, the ids first, and has one source
-// of rows, d(k, c1, c2, …, ord), in which they have the columns' types.
+// Every statement takes one parameter per column, the ids first, and has one
+// source of rows, d(k, c1, c2, …, ord), in which they have the columns' types.
 // The types are those without modifiers: the assignment to the column stays
 // the place where lengths and domains are checked.
+
+// parameters is what came, as d: arrays, or the values of one row. The latter
+// spare Postgres an array, and a scan of it, for each column; OFFSET keeps them
+// from being cast before isCurrent is asked.
+func (s *shape) parameters() string {
+	wires := make([]*wireType, 0, len(s.columns)+1)
+	wires = append(wires, s.table.id.typ.wire())
+	for _, c := range s.columns {
+		wires = append(wires, c.typ.wire())
+	}
+	values, names := make([]string, len(wires)), make([]string, len(wires))
+	for i, w := range wires {
+		values[i], names[i] = "$"+strconv.Itoa(i+1)+"::"+w.name, columnName(i-1)
+		if !s.oneRow {
+			values[i] += "[]"
+		}
+	}
+	names[0] = "k"
+	d := " AS d(" + strings.Join(names, ", ") + ", ord)"
+	if s.oneRow {
+		return "(SELECT " + strings.Join(values, ", ") + ", 1::int8 OFFSET 0)" + d
+	}
+	return "unnest(" + strings.Join(values, ", ") + ") WITH ORDINALITY" + d
+}
 
 // rows is the source as a query. Where it is joined with a table it must be
 // materialised (see joined): Postgres does not look an id up in an index under
 // row-level security if finding out the id takes a cast that might leak.
 func (s *shape) rows() string {
-	var names, arrays, values strings.Builder
+	var values strings.Builder
 	for i, c := range s.columns {
 		name := columnName(i)
-		names.WriteString(", " + name)
-		wire := c.typ.wire()
-		arrays.WriteString(", $" + strconv.Itoa(i+2) + "::" + wire.name)
-		values.WriteString(", " + wire.cast("d."+name, c.typ) + " AS " + name)
+		values.WriteString(", " + c.typ.wire().cast("d."+name, c.typ) + " AS " + name)
 	}
 	id := s.table.id.typ
 	return "SELECT " + id.wire().cast("d.k", id) + " AS k" + values.String() + ", d.ord" +
-		" FROM unnest(" + s.ids() + arrays.String() + ") WITH ORDINALITY AS d(k" + names.String() + ", ord)" +
+		" FROM " + s.parameters() +
 		" WHERE " + s.table.isCurrent()
 }
 
-// ids is the parameter with the ids.
-func (s *shape) ids() string { return "$1::" + s.table.id.typ.wire().name }
+// ids is the parameter with the ids of several rows.
+func (s *shape) ids() string { return "$1::" + s.table.id.typ.wire().name + "[]" }
 
 // outOfDate is what isCurrent raises (the logarithm of zero). The app's own
 // expressions may do so as well: see run.outOfDate.
@@ -191,8 +212,12 @@ func (s *shape) updateAllSQL() string { return s.all(s.update()) }
 func (s *shape) deleteAllSQL() string { return s.all(s.delete()) }
 
 func (s *shape) all(change string) string {
+	asked := "cardinality(" + s.ids() + ")"
+	if s.oneRow {
+		asked = "1"
+	}
 	return s.joined() + ", touched AS (" + change + ")" +
-		" SELECT 1 / (CASE WHEN count(*) = cardinality(" + s.ids() + ") THEN 1 ELSE 0 END) FROM touched"
+		" SELECT 1 / (CASE WHEN count(*) = " + asked + " THEN 1 ELSE 0 END) FROM touched"
 }
 
 // visibleSQL returns the positions of the rows that the caller sees.

@@ -231,7 +231,7 @@ func (h *held) store(t reporter, c *heldColumn, v json.RawMessage) (kept, error)
 		t.Fatalf("%s as %s overwrote what was there", v, c.sql)
 	}
 	array.end(mark)
-	stored, err := h.insert(t, c, "SELECT "+array.wire.cast("d.a", c.typ)+" FROM unnest($1::"+array.wire.name+") AS d(a)", array.param())
+	stored, err := h.insert(t, c, "SELECT "+array.wire.cast("d.a", c.typ)+" FROM unnest($1::"+array.wire.name+"[]) AS d(a)", array.param())
 	if array.wire != &textWire {
 		asText, textErr := h.insert(t, c, "SELECT $1::text::"+c.typ.cast, textParam(string(text[6:])))
 		if asText != stored || (textErr == nil) != (err == nil) {

@@ -74,6 +74,7 @@ func (d *decoder) release() {
 		return
 	}
 	clear(d.columns.columns[:cap(d.columns.columns)])
+	clear(d.scratch[:cap(d.scratch)])
 	*d = decoder{vocabulary: d.vocabulary, columns: d.columns, scratch: d.scratch}
 	d.startEntry()
 	decoders.Put(d)
