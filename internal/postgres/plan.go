@@ -26,7 +26,7 @@ type step struct {
 
 // query is the step's statement, as written says it.
 func (s *step) query(written func(*shape) string) query {
-	if len(s.refs) > 1 {
+	if len(s.refs) != 1 {
 		params := make([]param, len(s.arrays))
 		for i := range s.arrays {
 			params[i] = s.arrays[i].param()

@@ -73,8 +73,12 @@ type shapes struct {
 	known map[string]*shape
 }
 
-// maxShapes bounds them: clients may send any set of columns.
-const maxShapes = 500
+// What bounds them: clients may send any set of columns, also of names that are
+// dropped.
+const (
+	maxShapes   = 500
+	maxShapeKey = 4 << 10 // bytes
+)
 
 // shapeOf returns the shape of op, nil for an operation without effect. key is
 // room for what it is found by.
@@ -87,7 +91,7 @@ func (c *catalog) shapeOf(op *uploads.Operation, key []byte) (*shape, []byte, *u
 		return s, key, nil
 	}
 	s, refusal := c.newShape(op)
-	if s != nil {
+	if s != nil && len(key) <= maxShapeKey {
 		c.shapes.remember(string(key), s)
 	}
 	return s, key, refusal

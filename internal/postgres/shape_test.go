@@ -62,8 +62,18 @@ func TestShapesAreFoundAgainByTheirOwnOperationsOnly(t *testing.T) {
 	}
 }
 
+// Names that are dropped are no reason to keep them.
+func TestShapesOfLongNamesAreNotKept(t *testing.T) {
+	t.Parallel()
+	c := benchCatalog()
+	c.tables["todos"].dropUnknown = true
+	if s := shapeFor(t, c, uploads.Patch, "todos", "at", strings.Repeat("x", maxShapeKey)); len(s.columns) != 1 || len(c.shapes.known) != 0 {
+		t.Errorf("%d shapes with names without end are kept", len(c.shapes.known))
+	}
+}
+
 // Clients may send any set of columns: what is kept of that has a bound.
-func TestShapesHaveABound(t *testing.T) {
+func TestShapesAreFew(t *testing.T) {
 	t.Parallel()
 	c := benchCatalog()
 	for i := range 2 * maxShapes {
