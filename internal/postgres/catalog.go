@@ -12,12 +12,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// catalog is what ferry knows of the app's tables at one moment. It is never
-// changed: a newer one takes its place.
+// catalog is what ferry knows of the app's tables at one moment. What it knows is
+// never changed: a newer one takes its place.
 type catalog struct {
 	loadedAt time.Time
 	tables   map[string]*table // by the client's name
-	shapes   shapes
+	shapes   shapes            // met so far
 }
 
 // table is a table, view or partitioned table that the upload role may write.

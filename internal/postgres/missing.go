@@ -325,7 +325,7 @@ func (r *run) look(ctx context.Context, steps []*step, found []rowState, first [
 			continue
 		}
 		asked = append(asked, s)
-		ids := &shape{table: s.shape.table}
+		ids := &shape{traits: traits{table: s.shape.table}}
 		queries = append(queries, query{
 			sql: ids.visibleSQL(), params: []param{s.ids()},
 			row: atPosition(s, func(ref int) { found[ref].visible = true }),

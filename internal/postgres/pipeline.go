@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The types of ferry's parameters (pg_type.dat). Those of the app's columns
-// never appear: values travel as text, and the casts stand in the SQL.
+// The types of ferry's own parameters (pg_type.dat). How the values of the app's
+// columns travel is in wiretype.go.
 const (
 	byteaOID = 17
 	int8OID  = 20
@@ -89,7 +89,7 @@ type session struct {
 }
 
 // maxPrepared bounds the statements kept on one connection: each set of
-// columns that clients send makes one.
+// columns that clients send makes one for a row and one for several.
 const maxPrepared = 256
 
 // preparedStatements lives as long as its connection, in its custom data.

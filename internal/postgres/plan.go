@@ -24,20 +24,17 @@ type step struct {
 	full bool // no more may join; at once where ids of this type cannot be compared here
 }
 
-// query is the step's statement, as written says it.
-func (s *step) query(written func(*shape) string) query {
-	if len(s.refs) != 1 {
-		params := make([]param, len(s.arrays))
-		for i := range s.arrays {
-			params[i] = s.arrays[i].param()
-		}
-		return query{sql: written(s.shape), params: params}
+// query is the step's statement, as sql writes it.
+func (s *step) query(sql func(*shape) string) query {
+	shape, sent := s.shape, (*arrayParam).param
+	if len(s.refs) == 1 {
+		shape, sent = shape.forOneRow(), (*arrayParam).only
 	}
 	params := make([]param, len(s.arrays))
 	for i := range s.arrays {
-		params[i] = s.arrays[i].only()
+		params[i] = sent(&s.arrays[i])
 	}
-	return query{sql: written(s.shape.forOneRow()), params: params}
+	return query{sql: sql(shape), params: params}
 }
 
 // ids is the parameter with the rows' ids.
@@ -71,7 +68,6 @@ type planner struct {
 	expected int                // operations still to come, at most
 	marks    []int              // where the last row begins in the arrays of its step
 	scratch  []byte             // see id
-	key      []byte             // see catalog.shapeOf
 }
 
 // together is the most operations for one statement where it does not matter
@@ -131,8 +127,7 @@ func (p *planner) stepFor(op *uploads.Operation) (*step, *uploads.Refusal) {
 	if p.current != nil && looksAlike(p.first, op) {
 		return p.current, nil
 	}
-	shape, key, refusal := p.catalog.shapeOf(op, p.key)
-	p.key = key
+	shape, refusal := p.catalog.shapeOf(op)
 	if shape == nil {
 		return nil, refusal
 	}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"encoding/binary"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +10,13 @@ import (
 
 // shape is what the operations of one statement have in common.
 type shape struct {
+	traits
+	texts    [forms]atomic.Pointer[string]
+	ofOneRow atomic.Pointer[shape]
+}
+
+// traits are what a shape's statement follows from.
+type traits struct {
 	kind    uploads.Kind
 	table   *table
 	columns []*column
@@ -21,9 +27,6 @@ type shape struct {
 	keepInfinity []bool
 	// oneRow is whether each parameter is a value and not an array of them.
 	oneRow bool
-
-	texts    [forms]atomic.Pointer[string]
-	ofOneRow atomic.Pointer[shape]
 }
 
 // The forms that a shape's statement may have: see stepsql.go.
@@ -50,10 +53,11 @@ func (s *shape) keepsInfinity(column int) bool {
 
 // keepingInfinity is the same shape for a step that has such a value.
 func (s *shape) keepingInfinity(column int) *shape {
-	marked := make([]bool, len(s.columns))
-	copy(marked, s.keepInfinity)
-	marked[column] = true
-	return &shape{kind: s.kind, table: s.table, columns: s.columns, absent: s.absent, keepInfinity: marked}
+	like := s.traits
+	like.keepInfinity = make([]bool, len(s.columns))
+	copy(like.keepInfinity, s.keepInfinity)
+	like.keepInfinity[column] = true
+	return &shape{traits: like}
 }
 
 // forOneRow is the same shape for a step of one row.
@@ -61,7 +65,8 @@ func (s *shape) forOneRow() *shape {
 	if one := s.ofOneRow.Load(); one != nil {
 		return one
 	}
-	one := &shape{kind: s.kind, table: s.table, columns: s.columns, absent: s.absent, keepInfinity: s.keepInfinity, oneRow: true}
+	one := &shape{traits: s.traits}
+	one.oneRow = true
 	s.ofOneRow.Store(one)
 	return one
 }
@@ -80,21 +85,20 @@ const (
 	maxShapeKey = 4 << 10 // bytes
 )
 
-// shapeOf returns the shape of op, nil for an operation without effect. key is
-// room for what it is found by.
-func (c *catalog) shapeOf(op *uploads.Operation, key []byte) (*shape, []byte, *uploads.Refusal) {
-	key = appendShapeKey(key[:0], op)
+// shapeOf returns the shape of op, nil for an operation without effect.
+func (c *catalog) shapeOf(op *uploads.Operation) (*shape, *uploads.Refusal) {
+	key := appendShapeKey(make([]byte, 0, 256), op)
 	c.shapes.mu.RLock()
 	s := c.shapes.known[string(key)]
 	c.shapes.mu.RUnlock()
 	if s != nil {
-		return s, key, nil
+		return s, nil
 	}
 	s, refusal := c.newShape(op)
 	if s != nil && len(key) <= maxShapeKey {
 		c.shapes.remember(string(key), s)
 	}
-	return s, key, refusal
+	return s, refusal
 }
 
 // appendShapeKey appends what two operations of one shape have in common.
@@ -122,11 +126,11 @@ func (c *catalog) newShape(op *uploads.Operation) (*shape, *uploads.Refusal) {
 	if refusal != nil || op.Kind == uploads.Patch && len(columns) == 0 {
 		return nil, refusal
 	}
-	s := &shape{kind: op.Kind, table: t, columns: slices.Clip(columns)}
+	like := traits{kind: op.Kind, table: t, columns: columns}
 	if op.Kind == uploads.Put {
-		s.absent = t.absent(columns)
+		like.absent = t.absent(columns)
 	}
-	return s, nil
+	return &shape{traits: like}, nil
 }
 
 func (s *shapes) remember(key string, made *shape) {

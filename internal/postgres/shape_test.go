@@ -14,7 +14,7 @@ func shapeFor(t *testing.T, c *catalog, kind uploads.Kind, table string, columns
 	for _, name := range columns {
 		op.Fields = append(op.Fields, uploads.Field{Name: name})
 	}
-	s, _, refusal := c.shapeOf(op, nil)
+	s, refusal := c.shapeOf(op)
 	if refusal != nil {
 		t.Fatal(refusal.Message)
 	}

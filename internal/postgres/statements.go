@@ -15,24 +15,19 @@ import (
 // spare Postgres an array, and a scan of it, for each column; OFFSET keeps them
 // from being cast before isCurrent is asked.
 func (s *shape) parameters() string {
-	wires := make([]*wireType, 0, len(s.columns)+1)
-	wires = append(wires, s.table.id.typ.wire())
-	for _, c := range s.columns {
-		wires = append(wires, c.typ.wire())
-	}
-	values, names := make([]string, len(wires)), make([]string, len(wires))
-	for i, w := range wires {
-		values[i], names[i] = "$"+strconv.Itoa(i+1)+"::"+w.name, columnName(i-1)
-		if !s.oneRow {
-			values[i] += "[]"
-		}
-	}
-	names[0] = "k"
-	d := " AS d(" + strings.Join(names, ", ") + ", ord)"
+	suffix := "[]"
 	if s.oneRow {
-		return "(SELECT " + strings.Join(values, ", ") + ", 1::int8 OFFSET 0)" + d
+		suffix = ""
 	}
-	return "unnest(" + strings.Join(values, ", ") + ") WITH ORDINALITY" + d
+	values, names := "$1::"+s.table.id.typ.wire().name+suffix, "k"
+	for i, c := range s.columns {
+		values += ", $" + strconv.Itoa(i+2) + "::" + c.typ.wire().name + suffix
+		names += ", " + columnName(i)
+	}
+	if s.oneRow {
+		return "(SELECT " + values + ", 1::int8 OFFSET 0) AS d(" + names + ", ord)"
+	}
+	return "unnest(" + values + ") WITH ORDINALITY AS d(" + names + ", ord)"
 }
 
 // rows is the source as a query. Where it is joined with a table it must be

@@ -62,7 +62,8 @@ type decoder struct {
 // decoders keep what they learn of the words of one body for the next ones.
 var decoders = sync.Pool{New: func() any { return &decoder{} }}
 
-// What a decoder may keep: bytes of words, and of room for values, and columns.
+// What a decoder may keep: bytes of words, and as many of room for values, and
+// columns.
 const (
 	maxKept        = 16 << 10
 	maxKeptColumns = 256

@@ -11,9 +11,9 @@ type word struct {
 	kind         Kind // 0 for a word that is no operation's
 }
 
-// vocabulary knows the words of a body, and of those that its decoder read before. Entries mostly have the same ones in the
-// same order, so that each word is first compared with the one that stood in its
-// place in the entry before.
+// vocabulary knows the words of a body, and of those that its decoder read
+// before. Entries mostly have the same ones in the same order, so that each word
+// is first compared with the one that stood in its place in the entry before.
 type vocabulary struct {
 	words map[string]*word // by their JSON text
 	order []*word          // of the entry before, as far as the present one agrees
