@@ -40,7 +40,7 @@ func main() {
 	out := flag.String("out", "bench", "folder for the results")
 	pairs := flag.Int("pairs", 5, "pairs of measurements for each ratio")
 	phase := flag.Duration("phase", time.Second, "length of one side of a pair")
-	profile := flag.Bool("profile", false, "only show where the time of a 1,000-row upload goes")
+	profile := flag.Bool("profile", false, "only show where the time of uploads of 1,000 rows and of one goes")
 	only := flag.String("only", "", "measure nothing else: start, tokens, puts, single, mixed or memory, and write nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
