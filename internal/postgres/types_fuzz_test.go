@@ -232,6 +232,10 @@ func (h *held) store(t reporter, c *heldColumn, v json.RawMessage) (kept, error)
 	}
 	array.end(mark)
 	stored, err := h.insert(t, c, "SELECT "+array.wire.cast("d.a", c.typ)+" FROM unnest($1::"+array.wire.name+"[]) AS d(a)", array.param())
+	alone, aloneErr := h.insert(t, c, "SELECT "+array.wire.cast("d.a", c.typ)+" FROM (SELECT $1::"+array.wire.name+" OFFSET 0) AS d(a)", array.only())
+	if alone != stored || (aloneErr == nil) != (err == nil) {
+		t.Fatalf("%s as %s is %q, %v in an array, and %q, %v by itself", v, c.sql, stored.text, err, alone.text, aloneErr)
+	}
 	if array.wire != &textWire {
 		asText, textErr := h.insert(t, c, "SELECT $1::text::"+c.typ.cast, textParam(string(text[6:])))
 		if asText != stored || (textErr == nil) != (err == nil) {
