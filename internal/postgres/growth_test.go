@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -81,6 +82,34 @@ func TestARedeliveryBehindALongHistory(t *testing.T) {
 		b.expect(t, outcome{Applied: len(entries)}, user, "c", entries...)
 		b.expect(t, outcome{Duplicates: len(entries)}, user, "c", entries...)
 	})
+}
+
+// A client's row of ferry.progress is written by each upload, so it must stay
+// small however the op ids follow each other, and no decision may be lost by it.
+func TestTheRowOfProgressStaysSmall(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, "")
+	for _, c := range []struct{ step, most int }{
+		{step: 1, most: 768 + 16*17}, // looked at by each sixteenth upload
+		{step: 5, most: 768 + 16*17},
+		{step: 16, most: 2*768 + 17}, // by none: the second path does it
+	} {
+		client, largest := fmt.Sprint("c", c.step), 0
+		var entries []string
+		for i := range 300 {
+			entries = append(entries, putNote(1+i*c.step, fmt.Sprint(client, i), `{"n":1}`))
+			b.expect(t, outcome{Applied: 1}, "u", client, entries[i])
+			size, err := strconv.Atoi(b.text(t, `SELECT octet_length(recent)::text FROM ferry.progress WHERE client_id = '`+client+`'`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			largest = max(largest, size)
+		}
+		if largest > c.most || largest < 768/2 {
+			t.Errorf("op ids in steps of %d: the row held up to %d bytes of decisions, want at most %d", c.step, largest, c.most)
+		}
+		b.expect(t, outcome{Duplicates: len(entries)}, "u", client, entries...)
+	}
 }
 
 // Of a client that uses op ids anew the whole history may have to be read, and no

@@ -72,8 +72,10 @@ func openPool(ctx context.Context, url string, connections int32, transactionPoo
 	if config.PingTimeout == 0 {
 		config.PingTimeout = pingTimeout
 	}
-	// Whatever is set for the database or the role: ferry speaks UTF-8.
+	// Whatever is set for the database or the role: ferry speaks UTF-8, and dates
+	// as uploads need them. Poolers know these two parameters.
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	config.ConnConfig.RuntimeParams["DateStyle"] = "ISO, YMD"
 	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
 		config.ConnConfig.RuntimeParams["application_name"] = "ferry"
 	}

@@ -14,14 +14,14 @@ import (
 // ferry.progress is what keeps two deliveries of one client apart.
 
 // noteSQL notes decisions, if no op id up to now was above $7 and no rejected
-// client transaction at or behind $8, or raises division_by_zero. Where it waited
-// for another delivery, that is judged by what the other one has committed.
-// $3: the highest op id, $4: how many operations, $5 and $6: their decisions and
-// the lowest op id, $9 and $10: the same, of more than the row has room for, which
-// is $11 bytes; $12: the highest tx_id among those that are rejected.
+// client transaction at or behind $8, and the row has room for them; or raises
+// division_by_zero. Where it waited for another delivery, that is judged by what
+// the other one has committed. $3: the highest op id, $4: how many operations, $5
+// and $6: their decisions and the lowest op id, $9: the highest tx_id among those
+// that are rejected, $10: how many bytes of decisions are room enough.
 const noteSQL = `
 INSERT INTO ferry.progress AS p (user_id, client_id, last_op_id, operations, recent, recent_first, rejected_tx_id)
-VALUES ($1, $2, $3, $4, $5, $6, $12)
+VALUES ($1, $2, $3, $4, $5, $6, $9)
 ON CONFLICT (user_id, client_id) DO UPDATE
 SET last_op_id     = greatest(p.last_op_id, excluded.last_op_id),
     operations     = p.operations + excluded.operations,
@@ -29,15 +29,30 @@ SET last_op_id     = greatest(p.last_op_id, excluded.last_op_id),
     recent_first   = least(p.recent_first, excluded.recent_first),
     rejected_tx_id = greatest(p.rejected_tx_id, excluded.rejected_tx_id),
     updated_at     = now()
-WHERE 1 / CASE WHEN p.last_op_id >= $7 OR p.rejected_tx_id >= $8 THEN 0 ELSE 1 END = 1
+WHERE 1 / CASE WHEN p.last_op_id >= $7 OR p.rejected_tx_id >= $8 OR octet_length(p.recent) > $10 THEN 0 ELSE 1 END = 1`
+
+// noteAndMakeRoomSQL also moves the row's decisions to the history if they are
+// more than $11 bytes, and puts there what the row has no room for: decisions $13
+// from op id $12 on.
+const noteAndMakeRoomSQL = noteSQL + `
 RETURNING CASE
-    WHEN $9 IS NOT NULL THEN ferry.remember(p, $10, $3, $9)
+    WHEN $13 IS NOT NULL THEN ferry.remember(p, $12, $3, $13)
     WHEN octet_length(p.recent) > $11 THEN ferry.remember_recent(p)
 END`
 
 // maxRecent is how many bytes of decisions the row keeps. It stays under a
 // kilobyte: measured, a larger one slows small uploads.
 const maxRecent = 768
+
+// Looking whether the row has grown too large takes RETURNING, a tenth of what
+// Postgres does for an upload of one row. So only uploads that pass a multiple of
+// roomEvery among the op ids look: these follow each other in a client's queue.
+// Where they do not, the row grows to fullRow bytes at most: then the second path
+// takes its turn, which always looks.
+const (
+	roomEvery = 16
+	fullRow   = 2 * maxRecent
+)
 
 // ensureProgressSQL and lockProgressSQL make a redelivery wait for the first
 // delivery; what they read then is final.
@@ -127,15 +142,18 @@ func decisionsOn(ops []*operation) decisions {
 // note is the query that notes decisions, if all op ids noted so far are below
 // above, and all rejected client transactions below firstTx, or that is -1.
 func (r *run) note(d decisions, above, firstTx int64) query {
-	recent, recentFirst := bytesParam(d.records), intParam(d.first)
+	params := append(r.client(), intParam(d.last), intParam(int64(d.operations)), bytesParam(d.records), intParam(d.first),
+		intParam(above), optionalInt(firstTx), optionalInt(d.rejectedTx))
+	certainlyNew := above != math.MaxInt64
+	if certainlyNew && (d.first-1)/roomEvery == d.last/roomEvery {
+		return query{sql: noteSQL, params: append(params, intParam(fullRow))}
+	}
 	large, largeFirst := param{oid: byteaOID}, param{oid: int8OID}
 	if len(d.records) > maxRecent {
-		large, largeFirst = recent, recentFirst
-		recent, recentFirst = bytesParam([]byte{}), param{oid: int8OID}
+		large, largeFirst = bytesParam(d.records), intParam(d.first)
+		params[4], params[5] = bytesParam([]byte{}), param{oid: int8OID}
 	}
-	return query{sql: noteSQL, params: append(r.client(),
-		intParam(d.last), intParam(int64(d.operations)), recent, recentFirst, intParam(above), optionalInt(firstTx),
-		large, largeFirst, intParam(maxRecent), optionalInt(d.rejectedTx))}
+	return query{sql: noteAndMakeRoomSQL, params: append(params, intParam(math.MaxInt32), intParam(maxRecent), largeFirst, large)}
 }
 
 // opIDs returns the lowest and the highest op id of some operations; 0 of none.

@@ -48,14 +48,15 @@ SELECT CASE WHEN current_setting('role') <> 'none' THEN set_config('role', 'none
 
 // becomeCallerSQL makes the rest of the transaction run as the caller. The
 // settings are those that PostgREST and Supabase make, so that policies written
-// for them work. $1: role, $2: claims, $3: user id, $4: search path.
+// for them work; the last ones are those of the connection (see openPool), unless
+// somebody changed them. $1: role, $2: claims, $3: user id, $4: search path.
 const becomeCallerSQL = `
 SELECT set_config('role', $1, true),
        set_config('request.jwt.claims', $2, true),
        set_config('request.jwt.claim.sub', $3, true),
        set_config('app.user_id', $3, true),
        set_config('search_path', $4, true),
-       set_config('DateStyle', 'ISO, YMD', true),
+       CASE WHEN current_setting('DateStyle') <> 'ISO, YMD' THEN set_config('DateStyle', 'ISO, YMD', true) END,
        CASE WHEN current_setting('row_security') <> 'on' THEN set_config('row_security', 'on', true) END,
        CASE WHEN current_setting('TimeZone') <> 'UTC' THEN set_config('TimeZone', 'UTC', true) END,
        CASE WHEN current_setting('array_nulls') <> 'on' THEN set_config('array_nulls', 'on', true) END`
