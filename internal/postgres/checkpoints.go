@@ -68,7 +68,7 @@ func (s *Store) RequestCheckpoint(ctx context.Context, userID, clientID string, 
 }
 
 func (s *Store) changeCheckpoint(ctx context.Context, userID, clientID string, change func(*run) query) (int64, error) {
-	session, release, err := s.turn(ctx, clientKey{userID, clientID}, 1)
+	ctx, session, release, err := s.turn(ctx, clientKey{userID, clientID}, 1)
 	if err != nil {
 		return 0, err
 	}

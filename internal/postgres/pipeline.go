@@ -127,10 +127,13 @@ func (s *session) isOurs() bool { return s.prepared != nil }
 // release gives the connection back. One on which even ROLLBACK fails is closed,
 // so that the pool replaces it.
 func (s *session) release() {
+	defer s.conn.Release()
+	if s.pg.TxStatus() == 'I' {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	s.end(ctx)
-	s.conn.Release()
 }
 
 const releaseTimeout = 2 * time.Second
@@ -246,6 +249,10 @@ func (s *session) receive(pipeline *pgconn.Pipeline, q query, prepares string) e
 		}
 		description.Name = prepares
 		description.SQL = q.sql
+		if len(description.Fields) == 0 {
+			// Else pgconn would ask, each time, for the columns of what has none.
+			description.Fields = make([]pgconn.FieldDescription, 1)
+		}
 		s.prepared.add(q.sql, description)
 	}
 	results, err := pipeline.GetResults()

@@ -64,16 +64,24 @@ func newQueue(connections int) *queue {
 	}
 }
 
-// enter waits until an upload of so many operations may take a connection, or
-// for ctx. The caller calls leave when it is done.
+// enter waits until an upload of so many operations may take a connection, for
+// waitTimeout at most. The caller calls leave when it is done.
 func (q *queue) enter(ctx context.Context, key clientKey, operations int) (leave func(), err error) {
 	p, err := q.join(key, operations)
 	if err != nil {
 		return nil, err
 	}
+	leave = func() { q.leave(p) }
+	select {
+	case <-p.goes: // nearly always: no timer is set for it
+		return leave, nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
+	defer cancel()
 	select {
 	case <-p.goes:
-		return func() { q.leave(p) }, nil
+		return leave, nil
 	case <-ctx.Done():
 	}
 	if ahead := q.leave(p); ahead {

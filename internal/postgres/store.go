@@ -74,7 +74,7 @@ func (s *Store) Close() {
 }
 
 // The time that an upload may take where its context sets no deadline, and the
-// time of it that it may spend waiting for its turn and for a connection.
+// time of it that it may spend waiting for its turn.
 const (
 	applyTimeout = 24 * time.Second
 	waitTimeout  = 10 * time.Second
@@ -87,20 +87,12 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	if up.ExactlyOnce || raises {
 		key.client = up.ClientID
 	}
-	session, release, err := s.turn(ctx, key, up.Operations)
+	ctx, session, release, err := s.turn(ctx, key, up.Operations)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-
-	// From here on the work is not abandoned when the client hangs up: its
-	// retry would only have to do it again.
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = s.options.Now().Add(applyTimeout)
-	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	defer cancel()
+	deadline, _ := ctx.Deadline()
 	r := &run{
 		store: s, caller: caller, upload: up,
 		session: session,
@@ -114,20 +106,26 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 }
 
 // turn waits for the turn of an upload of so many operations, and takes a
-// connection for it. release gives both back.
-func (s *Store) turn(ctx context.Context, key clientKey, operations int) (_ *session, release func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
-	defer cancel()
+// connection for it. From then on the work is not abandoned when the client hangs
+// up: its retry would only have to do it again. So work is a context that only
+// ends at the deadline. release gives back all of it.
+func (s *Store) turn(ctx context.Context, key clientKey, operations int) (work context.Context, _ *session, release func(), err error) {
 	leave, err := s.queue.enter(ctx, key, operations)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	session, err := s.takeSession(ctx)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = s.options.Now().Add(applyTimeout)
+	}
+	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	session, err := s.takeSession(work)
 	if err != nil {
+		cancel()
 		leave()
-		return nil, nil, unavailable(err)
+		return nil, nil, nil, unavailable(err)
 	}
-	return session, func() { session.release(); leave() }, nil
+	return work, session, func() { session.release(); cancel(); leave() }, nil
 }
 
 // Room returns a *fault.Error with code fault.Unavailable if an upload of this
