@@ -71,7 +71,7 @@ func (r *run) attemptOnce(ctx context.Context, txs []*transaction, singly bool) 
 
 	prefix := []query{r.becomeCaller()}
 	if r.upload.ExactlyOnce {
-		prefix = []query{r.recordDecisions(ops), r.becomeCaller()}
+		prefix = append(r.recordDecisions(ops), r.becomeCaller())
 	}
 	if o, err := r.runSteps(ctx, prefix, steps, ops); err != nil || o != nil {
 		return o, err

@@ -80,7 +80,7 @@ func (r *run) put(queries []query, b *batch, sole bool) []query {
 	queries = append(queries, r.begin()...)
 	r.wasReset = true // before what follows
 	if r.upload.ExactlyOnce {
-		queries = append(queries, r.advance(b.ops, b.firstTx))
+		queries = append(queries, r.advance(b.ops, b.firstTx)...)
 	}
 	queries = append(queries, r.becomeCaller())
 	b.firstStep = len(queries)

@@ -13,12 +13,12 @@ import (
 // The statements on how far a client's upload queue has been applied. The row of
 // ferry.progress is what keeps two deliveries of one client apart.
 
-// noteSQL notes decisions, if no op id up to now was above $7 and no rejected
-// client transaction at or behind $8, and the row has room for them; or raises
+// noteSQL notes decisions, if no op id up to now was above $7, no rejected client
+// transaction is at or behind $8, and the row has room for them; or raises
 // division_by_zero. Where it waited for another delivery, that is judged by what
 // the other one has committed. $3: the highest op id, $4: how many operations, $5
 // and $6: their decisions and the lowest op id, $9: the highest tx_id among those
-// that are rejected, $10: how many bytes of decisions are room enough.
+// that are rejected, $10: how many bytes of decisions leave no room.
 const noteSQL = `
 INSERT INTO ferry.progress AS p (user_id, client_id, last_op_id, operations, recent, recent_first, rejected_tx_id)
 VALUES ($1, $2, $3, $4, $5, $6, $9)
@@ -29,26 +29,31 @@ SET last_op_id     = greatest(p.last_op_id, excluded.last_op_id),
     recent_first   = least(p.recent_first, excluded.recent_first),
     rejected_tx_id = greatest(p.rejected_tx_id, excluded.rejected_tx_id),
     updated_at     = now()
-WHERE 1 / CASE WHEN p.last_op_id >= $7 OR p.rejected_tx_id >= $8 OR octet_length(p.recent) > $10 THEN 0 ELSE 1 END = 1`
+WHERE 1 / CASE WHEN p.last_op_id >= $7 OR p.rejected_tx_id >= $8 OR octet_length(p.recent) >= $10 THEN 0 ELSE 1 END = 1`
 
-// noteAndMakeRoomSQL also moves the row's decisions to the history if they are
-// more than $11 bytes, and puts there what the row has no room for: decisions $13
-// from op id $12 on.
-const noteAndMakeRoomSQL = noteSQL + `
-RETURNING CASE
-    WHEN $13 IS NOT NULL THEN ferry.remember(p, $12, $3, $13)
-    WHEN octet_length(p.recent) > $11 THEN ferry.remember_recent(p)
-END`
+// rememberSQL moves the row's decisions to the history if they are more than $3
+// bytes. rememberLargeSQL puts decisions there that the row has no room for: $5,
+// of the op ids from $3 to $4.
+const (
+	rememberSQL = `
+SELECT ferry.remember_recent(p)
+FROM ferry.progress p
+WHERE user_id = $1 AND client_id = $2 AND octet_length(recent) > $3`
+
+	rememberLargeSQL = `
+SELECT ferry.remember(p, $3, $4, $5)
+FROM ferry.progress p
+WHERE user_id = $1 AND client_id = $2`
+)
 
 // maxRecent is how many bytes of decisions the row keeps. It stays under a
 // kilobyte: measured, a larger one slows small uploads.
 const maxRecent = 768
 
-// Looking whether the row has grown too large takes RETURNING, a tenth of what
-// Postgres does for an upload of one row. So only uploads that pass a multiple of
-// roomEvery among the op ids look: these follow each other in a client's queue.
-// Where they do not, the row grows to fullRow bytes at most: then the second path
-// takes its turn, which always looks.
+// To look whether the row has grown too large is a statement of its own, so only
+// uploads do that which pass a multiple of roomEvery among the op ids: these
+// follow each other in a client's queue. Where they do not, there is no room at
+// fullRow bytes, and the second path takes its turn, which always looks.
 const (
 	roomEvery = 16
 	fullRow   = 2 * maxRecent
@@ -89,11 +94,11 @@ func (r *run) client() []param {
 	return []param{textParam(r.caller.UserID), textParam(r.upload.ClientID)}
 }
 
-// advance is the query that notes operations as applied, if all of them are
+// advance are the queries that note operations as applied, if all of them are
 // certainly new, and none of a client transaction that was rejected in an earlier
 // upload. firstTx is the tx_id of the first, the only one that may have been begun
 // before.
-func (r *run) advance(ops []*uploads.Operation, firstTx int64) query {
+func (r *run) advance(ops []*uploads.Operation, firstTx int64) []query {
 	records := newRecordList(len(ops))
 	for _, op := range ops {
 		records.add(record{key: operationKey{op.OpID, op.Fingerprint}, decision: applied})
@@ -102,13 +107,13 @@ func (r *run) advance(ops []*uploads.Operation, firstTx int64) query {
 	return r.note(decisions{records.bytes, len(ops), first, last, -1}, first, firstTx)
 }
 
-// recordDecisions is the query that notes what becomes of ops.
-func (r *run) recordDecisions(ops []*operation) query {
-	return r.note(decisionsOn(ops), math.MaxInt64, -1)
+// recordDecisions are the queries that note what becomes of ops.
+func (r *run) recordDecisions(ops []*operation) []query {
+	return r.note(decisionsOn(ops), anyOpID, -1)
 }
 
-// advanceDecisions is the same, if all of them are certainly new.
-func (r *run) advanceDecisions(ops []*operation) query {
+// advanceDecisions are the same, if all of them are certainly new.
+func (r *run) advanceDecisions(ops []*operation) []query {
 	d := decisionsOn(ops)
 	return r.note(d, d.first, -1)
 }
@@ -139,21 +144,29 @@ func decisionsOn(ops []*operation) decisions {
 	return d
 }
 
-// note is the query that notes decisions, if all op ids noted so far are below
-// above, and all rejected client transactions below firstTx, or that is -1.
-func (r *run) note(d decisions, above, firstTx int64) query {
-	params := append(r.client(), intParam(d.last), intParam(int64(d.operations)), bytesParam(d.records), intParam(d.first),
-		intParam(above), optionalInt(firstTx), optionalInt(d.rejectedTx))
-	certainlyNew := above != math.MaxInt64
-	if certainlyNew && (d.first-1)/roomEvery == d.last/roomEvery {
-		return query{sql: noteSQL, params: append(params, intParam(fullRow))}
+// anyOpID is above all op ids.
+const anyOpID = math.MaxInt64
+
+// note are the queries that note decisions, if all op ids noted so far are below
+// above, and all rejected client transactions below firstTx, or that is -1. What
+// may be noted in any case finds room in any case.
+func (r *run) note(d decisions, above, firstTx int64) []query {
+	recent, recentFirst := bytesParam(d.records), intParam(d.first)
+	full, looks := fullRow, (d.first-1)/roomEvery != d.last/roomEvery
+	if above == anyOpID {
+		full, looks = math.MaxInt32, true
 	}
-	large, largeFirst := param{oid: byteaOID}, param{oid: int8OID}
-	if len(d.records) > maxRecent {
-		large, largeFirst = bytesParam(d.records), intParam(d.first)
-		params[4], params[5] = bytesParam([]byte{}), param{oid: int8OID}
+	var more []query
+	switch {
+	case len(d.records) > maxRecent:
+		more = []query{{sql: rememberLargeSQL, params: append(r.client(), intParam(d.first), intParam(d.last), recent)}}
+		recent, recentFirst = bytesParam([]byte{}), param{oid: int8OID}
+	case looks:
+		more = []query{{sql: rememberSQL, params: append(r.client(), intParam(maxRecent))}}
 	}
-	return query{sql: noteAndMakeRoomSQL, params: append(params, intParam(math.MaxInt32), intParam(maxRecent), largeFirst, large)}
+	return append([]query{{sql: noteSQL, params: append(r.client(),
+		intParam(d.last), intParam(int64(d.operations)), recent, recentFirst, intParam(above), optionalInt(firstTx),
+		optionalInt(d.rejectedTx), intParam(int64(full)))}}, more...)
 }
 
 // opIDs returns the lowest and the highest op id of some operations; 0 of none.

@@ -94,7 +94,7 @@ func (r *run) storeRejections(ctx context.Context, verdicts []verdict) ([]verdic
 		if !r.upload.ExactlyOnce {
 			return []query{r.commit()}
 		}
-		return []query{r.recordDecisions(ops), r.commit()}
+		return append(r.recordDecisions(ops), r.commit())
 	})
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (r *run) storeNew(ctx context.Context, verdicts []verdict) (bool, error) {
 	}
 	ids := newUUIDs(len(verdicts))
 	err := r.decideRejected(ctx, verdicts, ids, func(ops []*operation) []query {
-		queries := append(r.begin(), r.advanceDecisions(ops))
+		queries := append(r.begin(), r.advanceDecisions(ops)...)
 		for i, v := range verdicts {
 			queries = append(queries, query{sql: insertRejectionSQL, params: r.rejectionParams(v, ids[i])})
 		}

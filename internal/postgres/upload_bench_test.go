@@ -61,8 +61,8 @@ func prepareUpload(c *catalog, body []byte) error {
 	if len(refusals) > 0 {
 		return fmt.Errorf("refused: %v", refusals[0])
 	}
-	queries := r.append([]query{r.advance(ops, up.FirstTxID())}, steps)
-	if len(queries) != 2 || len(queries[1].params) != 6 {
+	queries := r.append(r.advance(ops, up.FirstTxID()), steps)
+	if len(queries) != 3 || len(queries[2].params) != 6 {
 		return fmt.Errorf("%d queries", len(queries))
 	}
 	return nil
