@@ -50,14 +50,14 @@ func TestTheTimeoutsNest(t *testing.T) {
 }
 
 // limitIn returns the limit of a name in a Go file: a constant or a field that
-// is set to so many seconds or minutes, or a setting of Postgres.
+// is set to so many milliseconds, seconds or minutes, or a setting of Postgres.
 func limitIn(t *testing.T, file, name string) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := regexp.MustCompile(`\b` + name + `(?:\s*[=:]\s*|', ')(\d+)(?: \* time\.(Second|Minute)|s')`)
+	set := regexp.MustCompile(`\b` + name + `(?:\s*[=:]\s*|', ')(\d+)(?: \* time\.(Millisecond|Second|Minute)|s')`)
 	found := set.FindAllStringSubmatch(string(text), -1)
 	if len(found) != 1 {
 		t.Fatalf("%s sets %s %d times", file, name, len(found))
@@ -66,8 +66,11 @@ func limitIn(t *testing.T, file, name string) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found[0][2] == "Minute" {
-		n *= 60
+	switch found[0][2] {
+	case "Millisecond":
+		return time.Duration(n) * time.Millisecond
+	case "Minute":
+		return time.Duration(n) * time.Minute
 	}
 	return time.Duration(n) * time.Second
 }

@@ -68,11 +68,16 @@ func (s *Store) RequestCheckpoint(ctx context.Context, userID, clientID string, 
 }
 
 func (s *Store) changeCheckpoint(ctx context.Context, userID, clientID string, change func(*run) query) (int64, error) {
-	ctx, session, release, err := s.turn(ctx, clientKey{userID, clientID}, 1)
+	ctx, leave, err := s.turn(ctx, clientKey{userID, clientID}, 1)
 	if err != nil {
 		return 0, err
 	}
-	defer release()
+	defer leave()
+	session, err := s.takeSession(ctx)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	defer session.release()
 	r := &run{
 		store: s, caller: uploads.Caller{UserID: userID}, upload: &uploads.Upload{ClientID: clientID},
 		session: session,

@@ -44,6 +44,8 @@ type run struct {
 	splits, searches bool
 	// late is whether what stood in the way last was raised at COMMIT.
 	late bool
+	// shares is whether it is tried together with other clients' uploads.
+	shares bool
 	// alone is whether a single client transaction is tried, granted how long
 	// each statement of it may take, and took how long it all took.
 	alone         bool
@@ -85,9 +87,7 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 		return nil, err
 	}
 	if o == nil {
-		result := r.emptyResult()
-		result.Applied = r.upload.Operations
-		return result, nil
+		return r.allApplied(), nil
 	}
 	return r.applyInParts(ctx, o)
 }
@@ -209,6 +209,13 @@ func (r *run) ownFault(err error) error {
 		return fault.Retry(err, 10*time.Second, "uploads are held up by the server's database set-up; it is safe to try again")
 	}
 	return unavailable(err)
+}
+
+// allApplied is the result of the first path.
+func (r *run) allApplied() *uploads.Result {
+	result := r.emptyResult()
+	result.Applied = r.upload.Operations
+	return result
 }
 
 func (r *run) emptyResult() *uploads.Result {

@@ -39,6 +39,7 @@ type Store struct {
 	control  *pgxpool.Pool // for the catalog, health and the denylist: an upload that waits for these holds a connection of pool
 	accounts *pgxpool.Pool
 	queue    *queue
+	lanes    *lanes
 	paces    paces
 	tables   catalogCache
 	blind    sync.Map // oids of tables whose hidden rows ferry cannot see
@@ -61,6 +62,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.queue = newQueue(int(s.pool.Config().MaxConns))
+	s.lanes = newLanes(int(s.pool.Config().MaxConns))
 	return s, nil
 }
 
@@ -87,17 +89,24 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	if up.ExactlyOnce || raises {
 		key.client = up.ClientID
 	}
-	ctx, session, release, err := s.turn(ctx, key, up.Operations)
+	ctx, leave, err := s.turn(ctx, key, up.Operations)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer leave()
 	deadline, _ := ctx.Deadline()
 	r := &run{
 		store: s, caller: caller, upload: up,
-		session: session,
 		started: s.options.Now(), limit: time.Until(deadline), raises: raises,
 	}
+	if r.share(ctx) {
+		return r.allApplied(), nil
+	}
+	r.shares, r.relaxed, r.wasReset = false, false, false
+	if r.session, err = s.takeSession(ctx); err != nil {
+		return nil, unavailable(err)
+	}
+	defer r.session.release()
 	result, err := r.apply(ctx)
 	if isStandby(err) {
 		s.leaveStandby()
@@ -105,27 +114,21 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	return result, err
 }
 
-// turn waits for the turn of an upload of so many operations, and takes a
+// turn waits for the turn of an upload of so many operations: then there is a
 // connection for it. From then on the work is not abandoned when the client hangs
 // up: its retry would only have to do it again. So work is a context that only
-// ends at the deadline. release gives back all of it.
-func (s *Store) turn(ctx context.Context, key clientKey, operations int) (work context.Context, _ *session, release func(), err error) {
-	leave, err := s.queue.enter(ctx, key, operations)
+// ends at the deadline.
+func (s *Store) turn(ctx context.Context, key clientKey, operations int) (work context.Context, leave func(), err error) {
+	leaveQueue, err := s.queue.enter(ctx, key, operations)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = s.options.Now().Add(applyTimeout)
 	}
 	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	session, err := s.takeSession(work)
-	if err != nil {
-		cancel()
-		leave()
-		return nil, nil, nil, unavailable(err)
-	}
-	return work, session, func() { session.release(); cancel(); leave() }, nil
+	return work, func() { cancel(); leaveQueue() }, nil
 }
 
 // Room returns a *fault.Error with code fault.Unavailable if an upload of this

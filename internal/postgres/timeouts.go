@@ -37,6 +37,9 @@ func (r *run) statementLimit() time.Duration {
 	if r.limit == 0 { // not an upload
 		return longest
 	}
+	if r.shares {
+		return statementOfTrip
+	}
 	limit := r.left() - r.reserve()
 	if !r.alone {
 		limit /= 2
@@ -52,12 +55,17 @@ func (r *run) reserve() time.Duration { return r.limit / 8 }
 // that there is time to count that: of many statements none may reach its own
 // limit.
 func (r *run) exchangeInTime(ctx context.Context, queries []query) error {
+	return r.session.exchangeWithin(ctx, r.left()-r.reserve(), queries)
+}
+
+// exchangeWithin is an exchange that is canceled after so long.
+func (s *session) exchangeWithin(ctx context.Context, limit time.Duration, queries []query) error {
 	canceled := make(chan struct{})
-	timer := time.AfterFunc(r.left()-r.reserve(), func() {
+	timer := time.AfterFunc(limit, func() {
 		defer close(canceled)
-		r.session.cancel(ctx)
+		s.cancel(ctx)
 	})
-	err := r.session.exchange(ctx, queries...)
+	err := s.exchange(ctx, queries...)
 	if !timer.Stop() {
 		<-canceled // or it would meet what comes next
 	}

@@ -1,0 +1,34 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"ferry/internal/uploads"
+)
+
+// ApplyTogether applies uploads in one round trip, as if they had met in a lane,
+// and returns which of them were committed.
+func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, list []*uploads.Upload) ([]bool, error) {
+	c, err := s.catalog(ctx, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	riders := make([]*ride, len(list))
+	for i, up := range list {
+		r := &run{store: s, caller: callers[i], upload: up, catalog: c, started: s.options.Now(), limit: applyTimeout}
+		b := &batch{ops: payloadOf(up), firstTx: up.FirstTxID(), alone: len(up.Transactions) == 1}
+		b.steps, _ = plan(c, b.ops, together)
+		defer free(b.steps)
+		riders[i] = &ride{run: r, batch: b}
+	}
+	s.applyTogether(ctx, riders)
+	committed := make([]bool, len(riders))
+	for i, x := range riders {
+		committed[i] = x.committed
+	}
+	return committed, nil
+}
+
+// GoesAlone is whether a user's uploads share a round trip with nobody for now.
+func (s *Store) GoesAlone(user string) bool { return s.lanes.isAlone(user, s.options.Now()) }
