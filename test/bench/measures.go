@@ -112,7 +112,14 @@ type feed[T any] struct {
 	ready []chan T
 }
 
+// rowsAhead is more rows than Postgres takes in so long; there is room for so many
+// small uploads as well, of which it takes fewer.
+func rowsAhead(phase time.Duration) int { return int(250_000 * phase.Seconds()) }
+
+const mostAhead = 4000 // for each connection
+
 func newFeed[T any](connections, ahead int, produce func(connection int) T) *feed[T] {
+	ahead = min(max(4, ahead), mostAhead)
 	f := &feed[T]{make: produce, ready: make([]chan T, connections)}
 	for c := range f.ready {
 		f.ready[c] = make(chan T, ahead)
@@ -135,8 +142,7 @@ func (f *feed[T]) next(c int) T {
 func (b *bench) ferryPuts(connections, size int) side {
 	return func(ctx context.Context, phase time.Duration) (float64, error) {
 		run := uuid()
-		ahead := max(4, int(60_000*phase.Seconds())/size/connections)
-		f := newFeed(connections, min(ahead, 4000), func(c int) []byte {
+		f := newFeed(connections, rowsAhead(phase)/size/connections, func(c int) []byte {
 			return b.putsOf(fmt.Sprintf("%s-%d", run, c), newRows(size), "bench_a")
 		})
 		return load(ctx, connections, phase, func(ctx context.Context, c int) (int, error) {
@@ -147,8 +153,7 @@ func (b *bench) ferryPuts(connections, size int) side {
 
 func (b *bench) barePuts(connections, size int) side {
 	return func(ctx context.Context, phase time.Duration) (float64, error) {
-		ahead := max(4, int(60_000*phase.Seconds())/size/connections)
-		f := newFeed(connections, min(ahead, 4000), func(int) *rows { return newRows(size) })
+		f := newFeed(connections, rowsAhead(phase)/size/connections, func(int) *rows { return newRows(size) })
 		return load(ctx, connections, phase, func(ctx context.Context, c int) (int, error) {
 			r := f.next(c)
 			if size == 1 {
@@ -247,6 +252,7 @@ func (b *bench) mixed(ctx context.Context) ([]figure, error) {
 	}
 	ferry := func(ctx context.Context, phase time.Duration) (float64, error) {
 		client := uuid()
+		// No more than are sent: what follows builds on them.
 		f := newFeed(1, int(40*phase.Seconds())+2, func(int) []byte { return batch(client) })
 		return load(ctx, 1, phase, func(ctx context.Context, c int) (int, error) { return size, b.send(ctx, "/upload", f.next(c)) })
 	}
