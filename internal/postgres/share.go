@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"ferry/internal/uploads"
 )
 
 // Small uploads of different clients share a round trip, and its wait for the
@@ -18,10 +20,11 @@ import (
 // one before it failed or took long, is applied by itself as if nothing had been
 // tried. So only uploads share whose operations are applied exactly once.
 
-// What shares: few operations in few statements, so that what one of them does
-// cannot take long.
+// What shares: few and short operations in few statements, so that none of it
+// takes long.
 const (
 	fewOperations = 16
+	fewBytes      = 64 << 10 // of JSON
 	fewStatements = 4
 )
 
@@ -74,7 +77,7 @@ type ride struct {
 // recognised.
 func (r *run) share(ctx context.Context) bool {
 	l, up := r.store.lanes, r.upload
-	if !up.ExactlyOnce || up.OutOfOrder || up.Operations == 0 || up.Operations > fewOperations || r.left() < 2*tripTime ||
+	if !isSmall(up) || !up.ExactlyOnce || up.OutOfOrder || r.left() < 2*tripTime ||
 		r.store.paces.of(r.key()) > 0 || l.isAlone(r.caller.UserID, r.started) {
 		return false
 	}
@@ -96,6 +99,20 @@ func (r *run) share(ctx context.Context) bool {
 		l.lead(ctx, x)
 	}
 	return x.committed
+}
+
+// isSmall is whether an upload has something, and not much, to apply.
+func isSmall(up *uploads.Upload) bool {
+	if up.Operations == 0 || up.Operations > fewOperations {
+		return false
+	}
+	bytes := 0
+	for i := range up.Transactions {
+		for j := range up.Transactions[i].Operations {
+			bytes += len(up.Transactions[i].Operations[j].Raw)
+		}
+	}
+	return bytes <= fewBytes
 }
 
 // enter waits for a part in a round trip, and returns false if it takes too long.
