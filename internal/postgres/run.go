@@ -63,6 +63,24 @@ type run struct {
 	openBytes *int
 }
 
+// applyAnyhow applies the upload together with those of other clients, or else by
+// itself.
+func (r *run) applyAnyhow(ctx context.Context) (*uploads.Result, error) {
+	shared, err := r.share(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if shared {
+		return r.allApplied(), nil
+	}
+	r.shares, r.relaxed, r.wasReset = false, false, false
+	if r.session, err = r.store.takeSession(ctx); err != nil {
+		return nil, unavailable(err)
+	}
+	defer r.session.release()
+	return r.apply(ctx)
+}
+
 func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	if r.upload.Operations == 0 {
 		if err := r.recordNothing(ctx); err != nil {

@@ -70,35 +70,36 @@ type ride struct {
 	// begin one.
 	told             chan struct{}
 	leads, committed bool
+	err              error // there was no connection
 }
 
 // share applies a small upload together with others. It returns false if that
 // did not work out, in which case nothing was committed, or what was will be
-// recognised.
-func (r *run) share(ctx context.Context) bool {
+// recognised. An error means that there was no connection to try it over.
+func (r *run) share(ctx context.Context) (bool, error) {
 	l, up := r.store.lanes, r.upload
 	if !isSmall(up) || !up.ExactlyOnce || up.OutOfOrder || r.left() < 2*tripTime ||
 		r.store.paces.of(r.key()) > 0 || l.isAlone(r.caller.UserID, r.started) {
-		return false
+		return false, nil
 	}
 	var err error
 	if r.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
-		return false
+		return false, r.ownFault(err)
 	}
 	b := &batch{ops: payloadOf(up), firstTx: up.FirstTxID(), alone: len(up.Transactions) == 1}
 	steps, refusals := plan(r.catalog, b.ops, together)
 	defer free(steps)
 	if b.steps = steps; len(refusals) > 0 || len(steps) > fewStatements {
-		return false
+		return false, nil
 	}
 	x := &ride{run: r, batch: b}
 	if !l.enter(x) {
-		return false
+		return false, nil
 	}
 	if x.leads {
 		l.lead(ctx, x)
 	}
-	return x.committed
+	return x.committed, x.err
 }
 
 // isSmall is whether an upload has something, and not much, to apply.
@@ -196,6 +197,9 @@ func (l *lanes) lead(ctx context.Context, x *ride) {
 func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 	session, err := s.takeSession(ctx)
 	if err != nil {
+		for _, x := range riders {
+			x.err = unavailable(err)
+		}
 		return
 	}
 	defer session.release()

@@ -99,15 +99,7 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 		store: s, caller: caller, upload: up,
 		started: s.options.Now(), limit: time.Until(deadline), raises: raises,
 	}
-	if r.share(ctx) {
-		return r.allApplied(), nil
-	}
-	r.shares, r.relaxed, r.wasReset = false, false, false
-	if r.session, err = s.takeSession(ctx); err != nil {
-		return nil, unavailable(err)
-	}
-	defer r.session.release()
-	result, err := r.apply(ctx)
+	result, err := r.applyAnyhow(ctx)
 	if isStandby(err) {
 		s.leaveStandby()
 	}
