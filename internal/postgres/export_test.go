@@ -30,5 +30,8 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 	return committed, nil
 }
 
+// GiveStatementsOfATrip says how long a statement of a shared round trip may take.
+func (s *Store) GiveStatementsOfATrip(limit time.Duration) { s.lanes.statement = limit }
+
 // GoesAlone is whether a user's uploads share a round trip with nobody for now.
 func (s *Store) GoesAlone(user string) bool { return s.lanes.isAlone(user, s.options.Now()) }

@@ -51,6 +51,8 @@ const maxAlone = 10_000
 
 // lanes is where uploads come together.
 type lanes struct {
+	statement time.Duration // how long one may take
+
 	mu      sync.Mutex
 	free    int
 	riders  int // how many uploads may share a round trip now
@@ -59,7 +61,10 @@ type lanes struct {
 }
 
 func newLanes(connections int) *lanes {
-	return &lanes{free: max(1, connections/connectionsPerLane), riders: mostRiders, alone: map[string]time.Time{}}
+	return &lanes{
+		statement: statementOfTrip,
+		free:      max(1, connections/connectionsPerLane), riders: mostRiders, alone: map[string]time.Time{},
+	}
 }
 
 // ride is one upload's part in a shared round trip.

@@ -38,7 +38,7 @@ func (r *run) statementLimit() time.Duration {
 		return longest
 	}
 	if r.shares {
-		return statementOfTrip
+		return r.store.lanes.statement
 	}
 	limit := r.left() - r.reserve()
 	if !r.alone {
