@@ -30,12 +30,20 @@ func (b *attack) together(t *testing.T, entries ...[]string) []bool {
 	return committed
 }
 
-func TestUploadsOfSeveralUsersShareARoundTrip(t *testing.T) {
-	t.Parallel()
-	b := attackOn(t, "")
+// overOneConnection has the store use one connection, whose round trips are
+// counted, and uses it.
+func (b *attack) overOneConnection(t *testing.T) *postgrestest.Line {
+	t.Helper()
 	line := postgrestest.SlowLine(t, b.db.URLAs("ferry_login", ""), 0)
 	b.store = openAttacked(t, line.URL+"&pool_max_conns=1")
 	b.expect(t, outcome{Applied: 1}, "u", "warm", putNote(1, "warm", `{}`))
+	return line
+}
+
+func TestUploadsOfSeveralUsersShareARoundTrip(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, "")
+	line := b.overOneConnection(t)
 	before := line.Trips()
 	got := b.together(t, []string{putNote(1, "a", `{}`)}, []string{putNote(1, "b", `{}`), patchNote(2, "b", `{"n":2}`)}, []string{putNote(7, "c", `{}`)})
 	if diff := cmp.Diff([]bool{true, true, true}, got); diff != "" {
@@ -112,9 +120,7 @@ func TestAnUploadOfARoundTripFailsAlone(t *testing.T) {
 func TestWhatWasCommittedBeforeAFailureIsDurable(t *testing.T) {
 	t.Parallel()
 	b := attackOn(t, "")
-	line := postgrestest.SlowLine(t, b.db.URLAs("ferry_login", ""), 0)
-	b.store = openAttacked(t, line.URL+"&pool_max_conns=1")
-	b.expect(t, outcome{Applied: 1}, "u", "warm", putNote(1, "warm", `{}`))
+	line := b.overOneConnection(t)
 	before := line.Trips()
 	got := b.together(t, []string{putNote(1, "a", `{}`)}, []string{putNote(1, "b", `{}`)}, []string{putNote(1, "c", `{"n":-1}`)})
 	if diff := cmp.Diff([]bool{true, true, false}, got); diff != "" {
