@@ -73,7 +73,7 @@ func (r *run) applyAnyhow(ctx context.Context) (*uploads.Result, error) {
 	if shared {
 		return r.allApplied(), nil
 	}
-	r.shares, r.relaxed, r.wasReset = false, false, false
+	r.shares, r.relaxed = false, false
 	if r.session, err = r.store.takeSession(ctx); err != nil {
 		return nil, unavailable(err)
 	}
@@ -159,13 +159,18 @@ func (r *run) makeDurable(ctx context.Context) error {
 	if !r.relaxed {
 		return nil
 	}
-	r.relaxed = false
-	queries := append(r.begin(), query{sql: touchProgressSQL, params: r.client()}, r.commit())
-	if err := r.session.exchange(ctx, queries...); err != nil {
+	if err := r.session.exchange(ctx, r.durably()...); err != nil {
 		r.session.rollback(ctx)
 		return r.ownFault(err)
 	}
 	return nil
+}
+
+// durably are the queries of a database transaction that waits until all that was
+// committed before it over the same connection is on disk.
+func (r *run) durably() []query {
+	r.relaxed = false
+	return append(r.begin(), query{sql: touchProgressSQL, params: r.client()}, r.commit())
 }
 
 // isTimeout is whether a statement gave up waiting. Other client transactions

@@ -197,8 +197,9 @@ func (l *lanes) lead(ctx context.Context, x *ride) {
 // applyTogether applies uploads in one round trip, each in a database transaction
 // of its own, and notes which were committed, durably.
 //
-// The last commit waits for the disk, and with it what the others wrote before
-// (see makeDurable). The server runs nothing behind one that fails.
+// Where there are several, none of their commits waits for the disk: one of ferry's
+// own behind them does, for all (see makeDurable), whatever the app's triggers may
+// set. The server runs nothing behind one that fails.
 func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 	session, err := s.takeSession(ctx)
 	if err != nil {
@@ -209,9 +210,13 @@ func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 	}
 	defer session.release()
 	queries := make([]query, 0, 10*len(riders))
-	for i, x := range riders {
-		x.run.shares, x.run.relaxed = true, i < len(riders)-1
+	for _, x := range riders {
+		x.run.shares, x.run.relaxed = true, len(riders) > 1
 		queries = x.run.put(queries, x.batch, true)
+		x.run.wasReset = false // somebody else's code follows on this connection
+	}
+	if len(riders) > 1 {
+		queries = append(queries, riders[0].run.durably()...)
 	}
 	err = session.exchangeWithin(ctx, tripTime, queries)
 	applied := riders
@@ -221,16 +226,13 @@ func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 			return
 		}
 		n := slices.IndexFunc(riders, func(x *ride) bool { return failed.index < x.batch.end })
-		s.lanes.goAlone(riders[n].run.caller.UserID, s.options.Now())
-		applied = riders[:n]
+		if n >= 0 {
+			s.lanes.goAlone(riders[n].run.caller.UserID, s.options.Now())
+			applied = riders[:n]
+		}
 	}
-	if len(applied) == 0 {
-		return
-	}
-	if err != nil {
-		first := applied[0].run
-		first.session = session
-		if err := first.makeDurable(ctx); err != nil {
+	if err != nil && len(applied) > 0 {
+		if err := session.exchange(ctx, applied[0].run.durably()...); err != nil {
 			return
 		}
 	}
