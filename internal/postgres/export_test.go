@@ -17,8 +17,8 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 	riders := make([]*ride, len(list))
 	for i, up := range list {
 		r := &run{store: s, caller: callers[i], upload: up, catalog: c, started: s.options.Now(), limit: applyTimeout}
-		b := &batch{ops: payloadOf(up), firstTx: up.FirstTxID(), alone: len(up.Transactions) == 1}
-		b.steps, _ = plan(c, b.ops, together)
+		b := r.whole()
+		b.steps, _ = plan(c, b.ops, b.atMost)
 		defer free(b.steps)
 		riders[i] = &ride{run: r, batch: b}
 	}
@@ -34,4 +34,4 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 func (s *Store) GiveStatementsOfATrip(limit time.Duration) { s.lanes.statement = limit }
 
 // GoesAlone is whether a user's uploads share a round trip with nobody for now.
-func (s *Store) GoesAlone(user string) bool { return s.lanes.isAlone(user, s.options.Now()) }
+func (s *Store) GoesAlone(user string) bool { return s.lanes.isApart(user, s.options.Now()) }

@@ -92,14 +92,11 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 	if r.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
 		return nil, r.ownFault(err)
 	}
-	ops := payloadOf(r.upload)
 	r.pace = r.store.paces.of(r.key())
 	if r.upload.OutOfOrder || r.pace > 0 {
 		return r.applyInParts(ctx, nil)
 	}
-	_, o, err := r.applyInTurn(ctx, &batch{
-		ops: ops, firstTx: r.upload.FirstTxID(), atMost: together, alone: len(r.upload.Transactions) == 1,
-	})
+	_, o, err := r.applyInTurn(ctx, r.whole())
 	if err != nil {
 		r.notePace(ctx, err)
 		return nil, err
@@ -108,6 +105,13 @@ func (r *run) apply(ctx context.Context) (*uploads.Result, error) {
 		return r.allApplied(), nil
 	}
 	return r.applyInParts(ctx, o)
+}
+
+// whole is the upload as one batch.
+func (r *run) whole() *batch {
+	return &batch{
+		ops: payloadOf(r.upload), firstTx: r.upload.FirstTxID(), atMost: together, alone: len(r.upload.Transactions) == 1,
+	}
 }
 
 func payloadOf(up *uploads.Upload) []*uploads.Operation {

@@ -29,16 +29,17 @@ const (
 )
 
 // What one upload can cost another that shares with it. Nobody waits longer for a
-// lane than patience, or for an answer than tripTime; a statement may take
-// statementOfTrip, and wait for a lock half of that. Who stood in the way of
-// others goes alone for a while, with all uploads of that user. And after a round
-// trip that took longer than it should, half as many share one.
+// lane than patience. A statement may take statementOfTrip, and wait for a lock
+// half of that; at tripTime the statement that runs is canceled. Neither bounds a
+// connection that cannot be had or that went silent, for which all wait as long as
+// the one that leads may. The user whose statement failed shares with nobody for a
+// while. And after a slow round trip half as many as it had share the next.
 const (
 	patience        = 5 * time.Millisecond
 	statementOfTrip = 100 * time.Millisecond
 	tripTime        = 1 * time.Second
-	tripShould      = 50 * time.Millisecond
-	aloneFor        = time.Minute
+	slowTrip        = 50 * time.Millisecond
+	apartFor        = time.Minute
 	mostRiders      = 8
 )
 
@@ -46,8 +47,8 @@ const (
 // leave each with less to share.
 const connectionsPerLane = 8
 
-// maxAlone bounds the users that are known to go alone.
-const maxAlone = 10_000
+// maxApart bounds the users that are known to share with nobody.
+const maxApart = 10_000
 
 // lanes is where uploads come together.
 type lanes struct {
@@ -55,15 +56,15 @@ type lanes struct {
 
 	mu      sync.Mutex
 	free    int
-	riders  int // how many uploads may share a round trip now
+	most    int // how many uploads may share a round trip now
 	waiting []*ride
-	alone   map[string]time.Time // until when, of a user
+	apart   map[string]time.Time // users that share with nobody, until when
 }
 
 func newLanes(connections int) *lanes {
 	return &lanes{
 		statement: statementOfTrip,
-		free:      max(1, connections/connectionsPerLane), riders: mostRiders, alone: map[string]time.Time{},
+		free:      max(1, connections/connectionsPerLane), most: mostRiders, apart: map[string]time.Time{},
 	}
 }
 
@@ -79,20 +80,23 @@ type ride struct {
 }
 
 // share applies a small upload together with others. It returns false if that
-// did not work out, in which case nothing was committed, or what was will be
-// recognised. An error means that there was no connection to try it over.
+// did not work out: then nothing was committed, or what was is found to be a
+// duplicate when the upload is applied by itself. An error means that there was no connection to try it over.
 func (r *run) share(ctx context.Context) (bool, error) {
 	l, up := r.store.lanes, r.upload
-	if !isSmall(up) || !up.ExactlyOnce || up.OutOfOrder || r.left() < 2*tripTime ||
-		r.store.paces.of(r.key()) > 0 || l.isAlone(r.caller.UserID, r.started) {
+	if up.Operations == 0 || up.Operations > fewOperations || !up.ExactlyOnce || up.OutOfOrder || r.left() < 2*tripTime ||
+		r.store.paces.of(r.key()) > 0 || l.isApart(r.caller.UserID, r.started) {
+		return false, nil
+	}
+	b := r.whole()
+	if !areShort(b.ops) {
 		return false, nil
 	}
 	var err error
 	if r.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
 		return false, r.ownFault(err)
 	}
-	b := &batch{ops: payloadOf(up), firstTx: up.FirstTxID(), alone: len(up.Transactions) == 1}
-	steps, refusals := plan(r.catalog, b.ops, together)
+	steps, refusals := plan(r.catalog, b.ops, b.atMost)
 	defer free(steps)
 	if b.steps = steps; len(refusals) > 0 || len(steps) > fewStatements {
 		return false, nil
@@ -107,16 +111,10 @@ func (r *run) share(ctx context.Context) (bool, error) {
 	return x.committed, x.err
 }
 
-// isSmall is whether an upload has something, and not much, to apply.
-func isSmall(up *uploads.Upload) bool {
-	if up.Operations == 0 || up.Operations > fewOperations {
-		return false
-	}
+func areShort(ops []*uploads.Operation) bool {
 	bytes := 0
-	for i := range up.Transactions {
-		for j := range up.Transactions[i].Operations {
-			bytes += len(up.Transactions[i].Operations[j].Raw)
-		}
+	for _, op := range ops {
+		bytes += len(op.Raw)
 	}
 	return bytes <= fewBytes
 }
@@ -152,11 +150,11 @@ func (l *lanes) enter(x *ride) bool {
 	return i < 0
 }
 
-// together returns x and those that wait, as many as may share a round trip.
-func (l *lanes) together(x *ride) []*ride {
+// board returns x and those that wait, as many as may share a round trip.
+func (l *lanes) board(x *ride) []*ride {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(l.riders-1, len(l.waiting))
+	n := min(l.most-1, len(l.waiting))
 	riders := append([]*ride{x}, l.waiting[:n]...)
 	l.waiting = slices.Delete(l.waiting, 0, n)
 	return riders
@@ -167,10 +165,10 @@ func (l *lanes) together(x *ride) []*ride {
 func (l *lanes) leave(riders int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if took > tripShould {
-		l.riders = max(1, riders/2)
+	if took > slowTrip {
+		l.most = max(1, riders/2)
 	} else {
-		l.riders = min(mostRiders, l.riders+1)
+		l.most = min(mostRiders, l.most+1)
 	}
 	if len(l.waiting) == 0 {
 		l.free++
@@ -184,7 +182,7 @@ func (l *lanes) leave(riders int, took time.Duration) {
 
 // lead makes a round trip for x and those that wait.
 func (l *lanes) lead(ctx context.Context, x *ride) {
-	riders, started := l.together(x), time.Now()
+	riders, started := l.board(x), time.Now()
 	defer func() {
 		l.leave(len(riders), time.Since(started))
 		for _, other := range riders[1:] {
@@ -227,7 +225,7 @@ func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 		}
 		n := slices.IndexFunc(riders, func(x *ride) bool { return failed.index < x.batch.end })
 		if n >= 0 {
-			s.lanes.goAlone(riders[n].run.caller.UserID, s.options.Now())
+			s.lanes.setApart(riders[n].run.caller.UserID, s.options.Now())
 			applied = riders[:n]
 		}
 	}
@@ -241,18 +239,18 @@ func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 	}
 }
 
-func (l *lanes) isAlone(user string, now time.Time) bool {
+func (l *lanes) isApart(user string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return now.Before(l.alone[user])
+	return now.Before(l.apart[user])
 }
 
-// goAlone has a user share with nobody for a while.
-func (l *lanes) goAlone(user string, now time.Time) {
+// setApart has a user share with nobody for a while.
+func (l *lanes) setApart(user string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.alone) >= maxAlone {
-		clear(l.alone)
+	if len(l.apart) >= maxApart {
+		clear(l.apart)
 	}
-	l.alone[user] = now.Add(aloneFor)
+	l.apart[user] = now.Add(apartFor)
 }

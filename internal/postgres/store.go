@@ -106,10 +106,9 @@ func (s *Store) Apply(ctx context.Context, caller uploads.Caller, up *uploads.Up
 	return result, err
 }
 
-// turn waits for the turn of an upload of so many operations: then there is a
-// connection for it. From then on the work is not abandoned when the client hangs
-// up: its retry would only have to do it again. So work is a context that only
-// ends at the deadline.
+// turn waits until the pool has a connection for an upload of so many operations.
+// From then on the work is not abandoned when the client hangs up: its retry would
+// only have to do it again. So work is a context that only ends at the deadline.
 func (s *Store) turn(ctx context.Context, key clientKey, operations int) (work context.Context, leave func(), err error) {
 	leaveQueue, err := s.queue.enter(ctx, key, operations)
 	if err != nil {
