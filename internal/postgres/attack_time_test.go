@@ -79,7 +79,7 @@ func TestUploadsRunWithinTheLimitsOfTime(t *testing.T) {
 		END $$;
 		CREATE TRIGGER limits BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION note_limits()`)
 	// Small ones may share a round trip with others, whom they must not hold up.
-	b.store.GiveStatementsOfATrip(2 * time.Second)
+	b.store.GiveTrips(2*time.Second, 4*time.Second)
 	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "shared", `{"n":1}`))
 	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(2, "long", `{"body":"`+strings.Repeat("x", 100_000)+`"}`))
 	inOne, inMany := make([]string, 20), make([]string, 20)

@@ -20,7 +20,7 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 		b := r.whole()
 		b.steps, _ = plan(c, b.ops, b.atMost)
 		defer free(b.steps)
-		riders[i] = &ride{run: r, batch: b}
+		riders[i] = &ride{run: *r, batch: b}
 	}
 	s.applyTogether(ctx, riders)
 	committed := make([]bool, len(riders))
@@ -30,8 +30,10 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 	return committed, nil
 }
 
-// GiveStatementsOfATrip says how long a statement of a shared round trip may take.
-func (s *Store) GiveStatementsOfATrip(limit time.Duration) { s.lanes.statement = limit }
+// GiveTrips says how long a shared round trip, and a statement of it, may take.
+func (s *Store) GiveTrips(statement, trip time.Duration) {
+	s.lanes.statement, s.lanes.trip = statement, trip
+}
 
 // GoesAlone is whether a user's uploads share a round trip with nobody for now.
 func (s *Store) GoesAlone(user string) bool { return s.lanes.isApart(user, s.options.Now()) }

@@ -44,8 +44,10 @@ type run struct {
 	splits, searches bool
 	// late is whether what stood in the way last was raised at COMMIT.
 	late bool
-	// shares is whether it is tried together with other clients' uploads.
+	// shares is whether it is tried together with other clients' uploads, began when
+	// its transaction began, by the server's clock (since 1970).
 	shares bool
+	began  time.Duration
 	// alone is whether a single client transaction is tried, granted how long
 	// each statement of it may take, and took how long it all took.
 	alone         bool
@@ -65,15 +67,10 @@ type run struct {
 
 // applyAnyhow applies the upload together with those of other clients, or else by
 // itself.
-func (r *run) applyAnyhow(ctx context.Context) (*uploads.Result, error) {
-	shared, err := r.share(ctx)
-	if err != nil {
-		return nil, err
+func (r *run) applyAnyhow(ctx context.Context) (result *uploads.Result, err error) {
+	if result = r.share(ctx); result != nil {
+		return result, nil
 	}
-	if shared {
-		return r.allApplied(), nil
-	}
-	r.shares, r.relaxed = false, false
 	if r.session, err = r.store.takeSession(ctx); err != nil {
 		return nil, unavailable(err)
 	}
@@ -126,7 +123,9 @@ func payloadOf(up *uploads.Upload) []*uploads.Operation {
 
 // applyInParts is the second path. met is what stood in the first one's way.
 func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result, error) {
-	r.relaxed, r.splits = r.upload.ExactlyOnce, true
+	// Behind a pooler the connection that makeDurable asks may not be the one that
+	// committed: a crash between them would not show.
+	r.relaxed, r.splits = r.upload.ExactlyOnce && r.session.isOurs(), true
 	txs := r.transactions()
 	var settled error
 	if r.pace > 0 {

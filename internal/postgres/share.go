@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -30,10 +31,10 @@ const (
 
 // What one upload can cost another that shares with it. Nobody waits longer for a
 // lane than patience. A statement may take statementOfTrip, and wait for a lock
-// half of that; at tripTime the statement that runs is canceled. Neither bounds a
-// connection that cannot be had or that went silent, for which all wait as long as
-// the one that leads may. The user whose statement failed shares with nobody for a
-// while. And after a slow round trip half as many as it had share the next.
+// half of that; after tripTime the statement that runs is canceled, and after twice
+// that all of it is over, also on a connection that went silent. Whoever failed, or
+// took longer than a statement may, shares with nobody for a while. And after a
+// slow round trip half as many as it had share the next.
 const (
 	patience        = 5 * time.Millisecond
 	statementOfTrip = 100 * time.Millisecond
@@ -52,7 +53,7 @@ const maxApart = 10_000
 
 // lanes is where uploads come together.
 type lanes struct {
-	statement time.Duration // how long one may take
+	statement, trip time.Duration // how long they may take
 
 	mu      sync.Mutex
 	free    int
@@ -63,52 +64,50 @@ type lanes struct {
 
 func newLanes(connections int) *lanes {
 	return &lanes{
-		statement: statementOfTrip,
-		free:      max(1, connections/connectionsPerLane), most: mostRiders, apart: map[string]time.Time{},
+		statement: statementOfTrip, trip: tripTime,
+		free: max(1, connections/connectionsPerLane), most: mostRiders, apart: map[string]time.Time{},
 	}
 }
 
 // ride is one upload's part in a shared round trip.
 type ride struct {
-	run   *run
+	run
 	batch *batch
 	// told is closed once an upload that waits was part of a round trip, or is to
 	// begin one.
 	told             chan struct{}
 	leads, committed bool
-	err              error // there was no connection
 }
 
-// share applies a small upload together with others. It returns false if that
-// did not work out: then nothing was committed, or what was is found to be a
-// duplicate when the upload is applied by itself. An error means that there was no connection to try it over.
-func (r *run) share(ctx context.Context) (bool, error) {
+// share applies a small upload together with others, and returns its result. It
+// returns nil if that did not work out: then nothing was committed, or what was is
+// recognised when the upload is applied by itself, and counts as a duplicate.
+func (r *run) share(ctx context.Context) *uploads.Result {
 	l, up := r.store.lanes, r.upload
-	if up.Operations == 0 || up.Operations > fewOperations || !up.ExactlyOnce || up.OutOfOrder || r.left() < 2*tripTime ||
+	if up.Operations == 0 || up.Operations > fewOperations || !up.ExactlyOnce || up.OutOfOrder || r.left() < 4*l.trip ||
 		r.store.paces.of(r.key()) > 0 || l.isApart(r.caller.UserID, r.started) {
-		return false, nil
+		return nil
 	}
-	b := r.whole()
-	if !areShort(b.ops) {
-		return false, nil
+	x := &ride{run: *r, batch: r.whole()}
+	if !areShort(x.batch.ops) {
+		return nil
 	}
 	var err error
-	if r.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
-		return false, r.ownFault(err)
+	if x.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
+		return nil
 	}
-	steps, refusals := plan(r.catalog, b.ops, b.atMost)
+	steps, refusals := plan(x.catalog, x.batch.ops, x.batch.atMost)
 	defer free(steps)
-	if b.steps = steps; len(refusals) > 0 || len(steps) > fewStatements {
-		return false, nil
-	}
-	x := &ride{run: r, batch: b}
-	if !l.enter(x) {
-		return false, nil
+	if x.batch.steps = steps; len(refusals) > 0 || len(steps) > fewStatements || !l.enter(x) {
+		return nil
 	}
 	if x.leads {
 		l.lead(ctx, x)
 	}
-	return x.committed, x.err
+	if !x.committed {
+		return nil
+	}
+	return x.allApplied()
 }
 
 func areShort(ops []*uploads.Operation) bool {
@@ -119,7 +118,8 @@ func areShort(ops []*uploads.Operation) bool {
 	return bytes <= fewBytes
 }
 
-// enter waits for a part in a round trip, and returns false if it takes too long.
+// enter waits for a part in a round trip, and returns false if it takes too long or
+// if none is shared now.
 func (l *lanes) enter(x *ride) bool {
 	l.mu.Lock()
 	if l.free > 0 {
@@ -127,6 +127,10 @@ func (l *lanes) enter(x *ride) bool {
 		x.leads = true
 		l.mu.Unlock()
 		return true
+	}
+	if l.most == 1 {
+		l.mu.Unlock()
+		return false
 	}
 	x.told = make(chan struct{})
 	l.waiting = append(l.waiting, x)
@@ -182,60 +186,94 @@ func (l *lanes) leave(riders int, took time.Duration) {
 
 // lead makes a round trip for x and those that wait.
 func (l *lanes) lead(ctx context.Context, x *ride) {
-	riders, started := l.board(x), time.Now()
+	riders := l.board(x)
+	var took time.Duration
 	defer func() {
-		l.leave(len(riders), time.Since(started))
+		l.leave(len(riders), took)
 		for _, other := range riders[1:] {
 			close(other.told)
 		}
 	}()
-	x.run.store.applyTogether(ctx, riders)
+	took = x.store.applyTogether(ctx, riders)
 }
 
 // applyTogether applies uploads in one round trip, each in a database transaction
-// of its own, and notes which were committed, durably.
+// of its own, and notes which were committed, durably. It returns how long it took
+// once there was a connection.
 //
 // Where there are several, none of their commits waits for the disk: one of ferry's
 // own behind them does, for all (see makeDurable), whatever the app's triggers may
 // set. The server runs nothing behind one that fails.
-func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
+func (s *Store) applyTogether(ctx context.Context, riders []*ride) (took time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, 2*s.lanes.trip)
+	defer cancel()
 	session, err := s.takeSession(ctx)
 	if err != nil {
-		for _, x := range riders {
-			x.err = unavailable(err)
-		}
-		return
+		return 0 // each finds out for itself
 	}
 	defer session.release()
 	queries := make([]query, 0, 10*len(riders))
 	for _, x := range riders {
-		x.run.shares, x.run.relaxed = true, len(riders) > 1
-		queries = x.run.put(queries, x.batch, true)
-		x.run.wasReset = false // somebody else's code follows on this connection
+		x.shares, x.relaxed = true, len(riders) > 1
+		queries = x.put(queries, x.batch, true)
+		x.wasReset = false // somebody else's code follows on this connection
+	}
+	last := riders[0].run
+	last.raises = false
+	if len(riders) > 1 {
+		queries = append(queries, last.durably()...)
+	}
+	started := time.Now()
+	err = session.exchangeWithin(ctx, s.lanes.trip, queries)
+	took = time.Since(started)
+	n, known := committed(riders, err)
+	if !known {
+		return took
 	}
 	if len(riders) > 1 {
-		queries = append(queries, riders[0].run.durably()...)
+		s.lanes.blameSlow(riders, cmp.Or(last.began, riders[0].began+took))
 	}
-	err = session.exchangeWithin(ctx, tripTime, queries)
-	applied := riders
 	if err != nil {
-		failed, answered := errors.AsType[*queryError](err)
-		if !answered {
-			return
+		// Who runs when the time is over need not have taken it. Behind the last upload,
+		// the row of the first is written.
+		if took < s.lanes.trip {
+			s.lanes.setApart(riders[n%len(riders)].caller.UserID, s.options.Now())
 		}
-		n := slices.IndexFunc(riders, func(x *ride) bool { return failed.index < x.batch.end })
-		if n >= 0 {
-			s.lanes.setApart(riders[n].run.caller.UserID, s.options.Now())
-			applied = riders[:n]
-		}
-	}
-	if err != nil && len(applied) > 0 {
-		if err := session.exchange(ctx, applied[0].run.durably()...); err != nil {
-			return
+		// Behind a pooler another connection would answer, also after a crash.
+		if n == 0 || !session.isOurs() || session.exchange(ctx, last.durably()...) != nil {
+			return took
 		}
 	}
-	for _, x := range applied {
+	for _, x := range riders[:n] {
 		x.committed = true
+	}
+	return took
+}
+
+// committed is how many uploads were committed in an exchange, if anybody knows.
+func committed(riders []*ride, err error) (n int, known bool) {
+	if err == nil {
+		return len(riders), true
+	}
+	failed, answered := errors.AsType[*queryError](err)
+	for n < len(riders) && answered && riders[n].batch.end <= failed.index {
+		n++
+	}
+	return n, answered
+}
+
+// blameSlow has those share with nobody for a while who took longer than a statement
+// may, be it at COMMIT, which no timeout bounds. end is when the server was done, by
+// its clock.
+func (l *lanes) blameSlow(riders []*ride, end time.Duration) {
+	for _, x := range slices.Backward(riders) {
+		if x.began == 0 { // it did not come to that
+			continue
+		}
+		if end-x.began > l.statement {
+			l.setApart(x.caller.UserID, x.store.options.Now())
+		}
+		end = x.began
 	}
 }
 

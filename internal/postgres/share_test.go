@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"ferry/internal/postgres"
 	"ferry/internal/postgres/postgrestest"
 	"ferry/internal/uploads"
 )
@@ -18,7 +17,12 @@ import (
 // u1, and so on, over the client c.
 func (b *attack) together(t *testing.T, entries ...[]string) []bool {
 	t.Helper()
-	b.store.GiveStatementsOfATrip(4 * time.Second) // on a busy machine all take long
+	b.store.GiveTrips(2*time.Second, 4*time.Second) // on a busy machine all take long
+	return b.togetherInTime(t, entries...)
+}
+
+func (b *attack) togetherInTime(t *testing.T, entries ...[]string) []bool {
+	t.Helper()
 	callers, list := make([]uploads.Caller, len(entries)), make([]*uploads.Upload, len(entries))
 	for i, e := range entries {
 		callers[i], list[i] = claimsOf(fmt.Sprint("u", i)), decodeEntries(t, "c", e...)
@@ -211,36 +215,4 @@ func TestManyClientsAtOnceAreDecidedEachByItself(t *testing.T) {
 	if got := b.text(t, `SELECT count(*)::text FROM ferry.progress WHERE client_id = 'c' AND operations <> 30`); got != "0" {
 		t.Errorf("%s clients have not had each operation decided once", got)
 	}
-}
-
-// Who waits for a lock holds up those who share with them for a moment only.
-func TestALockHoldsUpNobodyElse(t *testing.T) {
-	t.Parallel()
-	b := attackOn(t, "", func(o *postgres.Options) { o.URL += "&pool_max_conns=8" })
-	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "locked", `{}`))
-	tx, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(t.Context()) }()
-	if _, err := tx.Exec(t.Context(), `SELECT FROM notes WHERE id = 'locked' FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
-	var waits, others sync.WaitGroup
-	waits.Go(func() { b.expect(t, outcome{Applied: 1}, "u", "c", patchNote(2, "locked", `{"n":2}`)) })
-	b.db.UntilWaiting(t, 1)
-	started := time.Now()
-	for i := range 20 {
-		others.Go(func() {
-			b.expect(t, outcome{Applied: 1}, fmt.Sprint("v", i), "c", putNote(1, fmt.Sprint(i), `{}`))
-		})
-	}
-	others.Wait()
-	if took := time.Since(started); took > 3*time.Second {
-		t.Errorf("others waited for %v", took)
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	waits.Wait()
 }

@@ -32,11 +32,12 @@ const (
 // connect, because poolers refuse startup parameters and share connections. What
 // nearly always is as it should be is only looked at: making and unmaking a
 // setting costs more. A server that runs with synchronous_commit = off would let a
-// 200 be forgotten.
+// 200 be forgotten. It returns the time, in seconds.
 // $1: whether this commit need not wait for the disk, $2: lock_timeout,
 // $3: statement_timeout.
 const limitsSQL = `
-SELECT CASE WHEN current_setting('role') <> 'none' THEN set_config('role', 'none', false) END,
+SELECT extract(epoch FROM clock_timestamp()),
+       CASE WHEN current_setting('role') <> 'none' THEN set_config('role', 'none', false) END,
        CASE WHEN current_setting('client_encoding') <> 'UTF8' THEN set_config('client_encoding', 'UTF8', false) END,
        CASE WHEN current_setting('bytea_output') <> 'hex' THEN set_config('bytea_output', 'hex', true) END,
        pg_advisory_unlock_all(),
@@ -67,9 +68,13 @@ func (r *run) begin() []query {
 		commits = "relaxed"
 	}
 	r.granted = r.statementLimit()
-	queries := []query{{sql: beginSQL}, {sql: limitsSQL, params: []param{
+	limits := query{sql: limitsSQL, params: []param{
 		textParam(commits), milliseconds(min(longestWait, r.granted/2)), milliseconds(r.granted),
-	}}}
+	}}
+	if r.shares {
+		limits.row = r.readBegan
+	}
+	queries := []query{{sql: beginSQL}, limits}
 	if r.raises {
 		queries = append(queries, r.raiseCheckpoint())
 	}
@@ -77,6 +82,12 @@ func (r *run) begin() []query {
 		return queries
 	}
 	return append([]query{{sql: resetSQL}, queries[0], {sql: discardTempSQL}}, queries[1:]...)
+}
+
+func (r *run) readBegan(values [][]byte) error {
+	seconds, err := strconv.ParseFloat(string(values[0]), 64)
+	r.began = time.Duration(seconds * float64(time.Second))
+	return err
 }
 
 func milliseconds(d time.Duration) param {
