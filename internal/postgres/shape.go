@@ -139,7 +139,11 @@ func (s *shapes) remember(key string, made *shape) {
 	if s.known == nil {
 		s.known = map[string]*shape{}
 	}
-	if len(s.known) < maxShapes {
-		s.known[key] = made
+	if len(s.known) >= maxShapes { // any one goes: nobody may fill it for all others
+		for other := range s.known {
+			delete(s.known, other)
+			break
+		}
 	}
+	s.known[key] = made
 }
