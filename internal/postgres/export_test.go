@@ -35,5 +35,21 @@ func (s *Store) GiveTrips(statement, trip time.Duration) {
 	s.lanes.statement, s.lanes.trip = statement, trip
 }
 
+// OccupyLane takes a free lane, for which others then wait so long.
+func (s *Store) OccupyLane(patience time.Duration) (leave func(), ok bool) {
+	s.lanes.patience = patience
+	return s.lanes.leave, s.lanes.enter()
+}
+
+// WaitForLanes is how many uploads wait for a lane.
+func (s *Store) WaitForLanes() int {
+	s.lanes.mu.Lock()
+	defer s.lanes.mu.Unlock()
+	return len(s.lanes.waiting)
+}
+
+// SetPace says how many client transactions of a client are tried together.
+func (s *Store) SetPace(user, client string, size int) { s.paces.set(clientKey{user, client}, size) }
+
 // GoesAlone is whether a user's uploads share a round trip with nobody for now.
 func (s *Store) GoesAlone(user string) bool { return s.lanes.isApart(user, s.options.Now()) }

@@ -45,7 +45,7 @@ type run struct {
 	// late is whether what stood in the way last was raised at COMMIT.
 	late bool
 	// shares is whether it is tried together with other clients' uploads, began when
-	// its transaction began, by the server's clock (since 1970).
+	// its last database transaction began, by the server's clock (since 1970).
 	shares bool
 	began  time.Duration
 	// alone is whether a single client transaction is tried, granted how long
@@ -67,10 +67,13 @@ type run struct {
 
 // applyAnyhow applies the upload together with those of other clients, or else by
 // itself.
-func (r *run) applyAnyhow(ctx context.Context) (result *uploads.Result, err error) {
-	if result = r.share(ctx); result != nil {
+func (r *run) applyAnyhow(ctx context.Context) (*uploads.Result, error) {
+	result, leave := r.share(ctx)
+	defer leave()
+	if result != nil {
 		return result, nil
 	}
+	var err error
 	if r.session, err = r.store.takeSession(ctx); err != nil {
 		return nil, unavailable(err)
 	}

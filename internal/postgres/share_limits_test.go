@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,36 +16,75 @@ import (
 	"ferry/internal/postgres/postgrestest"
 )
 
-// Who waits for a lock holds up those who share with them for a moment only.
-func TestALockHoldsUpNobodyElse(t *testing.T) {
+// What waits for a lane shares the next round trip.
+func TestUploadsThatWaitShareARoundTrip(t *testing.T) {
 	t.Parallel()
-	b := attackOn(t, "", func(o *postgres.Options) { o.URL += "&pool_max_conns=8" })
-	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "locked", `{}`))
-	tx, err := b.pool.Begin(t.Context())
+	b := attackOn(t, "")
+	line := postgrestest.SlowLine(t, b.db.URLAs("ferry_login", ""), 0)
+	b.store = openAttacked(t, line.URL+"&pool_max_conns=8")
+	b.store.GiveTrips(2*time.Second, 4*time.Second)
+	b.expect(t, outcome{Applied: 1}, "u", "warm", putNote(1, "warm", `{}`))
+	leave, ok := b.store.OccupyLane(time.Minute)
+	if !ok {
+		t.Fatal("the lane of the first upload is not free")
+	}
+	var running sync.WaitGroup
+	for i := range 5 {
+		running.Go(func() {
+			b.expect(t, outcome{Applied: 1}, fmt.Sprint("u", i), "c", putNote(1, fmt.Sprint(i), `{}`))
+		})
+	}
+	for b.store.WaitForLanes() < 5 {
+		runtime.Gosched()
+	}
+	before := line.Trips()
+	leave()
+	running.Wait()
+	if trips := line.Trips() - before; trips != 1 {
+		t.Errorf("five uploads took %d round trips", trips)
+	}
+}
+
+// An upload that goes by itself has all its time, and is not done twice.
+func TestASlowUploadByItselfIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, `CREATE SEQUENCE times; GRANT ALL ON times TO authenticated;
+		CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('times'), pg_sleep(0.2); RETURN new; END $$;
+		CREATE TRIGGER slow BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION slow()`)
+	for i := range 3 {
+		b.expect(t, outcome{Applied: 1}, fmt.Sprint("u", i), "c", putNote(1, fmt.Sprint(i), `{}`))
+	}
+	if got := b.text(t, `SELECT last_value::text FROM times`); got != "3" {
+		t.Errorf("three uploads were done %s times", got)
+	}
+}
+
+// Who waits for a lock holds up those who share with them for a moment only.
+func TestALockHoldsUpARoundTripForAMomentOnly(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, "")
+	b.expect(t, outcome{Applied: 1}, "u0", "c", putNote(1, "locked", `{}`))
+	holder, err := b.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = tx.Rollback(t.Context()) }()
-	if _, err := tx.Exec(t.Context(), `SELECT FROM notes WHERE id = 'locked' FOR UPDATE`); err != nil {
+	defer func() { _ = holder.Rollback(t.Context()) }()
+	if _, err := holder.Exec(t.Context(), `SELECT FROM notes WHERE id = 'locked' FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	var waits, others sync.WaitGroup
-	waits.Go(func() { b.expect(t, outcome{Applied: 1}, "u", "c", patchNote(2, "locked", `{"n":2}`)) })
-	b.db.UntilWaiting(t, 1)
+	b.store.GiveTrips(time.Second, time.Minute)
 	started := time.Now()
-	for i := range 20 {
-		others.Go(func() {
-			b.expect(t, outcome{Applied: 1}, fmt.Sprint("v", i), "c", putNote(1, fmt.Sprint(i), `{}`))
-		})
+	got := b.togetherInTime(t, []string{patchNote(2, "locked", `{"n":2}`)}, []string{putNote(1, "b", `{}`)})
+	if diff := cmp.Diff([]bool{false, false}, got); diff != "" {
+		t.Errorf("committed (-want +got):\n%s", diff)
 	}
-	others.Wait()
-	if took := time.Since(started); took > 3*time.Second {
+	if took := time.Since(started); took > 10*time.Second {
 		t.Errorf("others waited for %v", took)
 	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
+	if !b.store.GoesAlone("u0") || b.store.GoesAlone("u1") {
+		t.Error("the wrong user goes alone")
 	}
-	waits.Wait()
+	b.expect(t, outcome{Applied: 1}, "u1", "c", putNote(1, "b", `{}`))
 }
 
 // A line that goes silent costs all of a round trip the same short time, whatever
@@ -66,6 +107,9 @@ func TestASilentLineHoldsUpARoundTripForAMomentOnly(t *testing.T) {
 	}
 	if took := time.Since(started); took > 5*time.Second {
 		t.Errorf("it took %v", took)
+	}
+	if !b.store.GoesAlone("u0") || !b.store.GoesAlone("u1") {
+		t.Error("nobody knows who took the time, and yet not all go alone")
 	}
 	silent.Store(false)
 	for user, row := range []string{"a", "b"} {
@@ -93,38 +137,72 @@ func pass(to, from net.Conn, silent *atomic.Bool) func() {
 	}
 }
 
+// An error is all that comes back before the line goes silent.
+func TestALineThatGoesSilentAfterAnErrorHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	b := attackOn(t, "")
+	var armed, silent atomic.Bool
+	url := postgrestest.Forward(t, b.db.URLAs("ferry_login", ""), func(client, server net.Conn) (up, down func()) {
+		down = func() {
+			defer client.Close()
+			defer server.Close()
+			for buffer := make([]byte, 1<<16); ; {
+				n, err := server.Read(buffer)
+				if err != nil {
+					return
+				}
+				if silent.Load() {
+					continue
+				}
+				// ReadyForQuery, in a transaction that failed.
+				if armed.Load() && bytes.HasSuffix(buffer[:n], []byte("Z\x00\x00\x00\x05E")) {
+					silent.Store(true)
+				}
+				if _, err := client.Write(buffer[:n]); err != nil {
+					return
+				}
+			}
+		}
+		return pass(server, client, &silent), down
+	})
+	b.store = openAttacked(t, url+"&pool_max_conns=1")
+	b.expect(t, outcome{Applied: 1}, "u", "warm", putNote(1, "warm", `{}`))
+	b.store.GiveTrips(25*time.Millisecond, 50*time.Millisecond)
+	armed.Store(true)
+	started := time.Now()
+	b.togetherInTime(t, []string{putNote(1, "a", `{"n":-1}`)}, []string{putNote(1, "b", `{}`)})
+	if took := time.Since(started); took > 1500*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // Who takes most of a round trip's time at COMMIT, where no statement is timed, is
 // blamed, not the one whose statement runs when the time is over.
 func TestWhoTakesTheTimeOfARoundTripGoesAlone(t *testing.T) {
 	t.Parallel()
-	b := attackOn(t, `
-		CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(new.n / 1000.0); RETURN new; END $$;
-		CREATE CONSTRAINT TRIGGER nap_at_commit AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
-		FOR EACH ROW WHEN (new.n > 2000) EXECUTE FUNCTION nap();
-		CREATE TRIGGER nap BEFORE INSERT ON notes FOR EACH ROW WHEN (new.n BETWEEN 1 AND 2000) EXECUTE FUNCTION nap()`)
-	b.store.GiveTrips(1500*time.Millisecond, 3*time.Second)
-	for round, c := range []struct {
-		slow string // of u0
-		want []bool // who is committed
-	}{
-		{`{"n":2600}`, []bool{true, false, false}},
-		{`{"n":2001}`, []bool{true, true, true}},
-	} {
-		round++
-		naps := `{"n":700}`
-		if c.want[1] {
-			naps = `{}`
-		}
-		got := b.togetherInTime(t, []string{putNote(round, fmt.Sprint("a", round), c.slow)},
-			[]string{putNote(round, fmt.Sprint("b", round), naps)}, []string{putNote(round, fmt.Sprint("c", round), `{}`)})
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("committed (-want +got):\n%s", diff)
-		}
-		for user, want := range []bool{true, false, false} {
-			if got := b.store.GoesAlone(fmt.Sprint("u", user)); got != want {
-				t.Errorf("u%d goes alone: %v, want %v", user, got, want)
+	for slow, want := range map[string][]bool{`{"n":4200}`: {true, false, false}, `{"n":2001}`: {true, true, true}} {
+		t.Run(slow, func(t *testing.T) {
+			t.Parallel()
+			b := attackOn(t, `
+				CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(new.n / 1000.0); RETURN new; END $$;
+				CREATE CONSTRAINT TRIGGER nap_at_commit AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+				FOR EACH ROW WHEN (new.n > 2000) EXECUTE FUNCTION nap();
+				CREATE TRIGGER nap BEFORE INSERT ON notes FOR EACH ROW WHEN (new.n BETWEEN 1 AND 2000) EXECUTE FUNCTION nap()`)
+			b.store.GiveTrips(2*time.Second, 5*time.Second)
+			nap := `{"n":1600}`
+			if want[1] {
+				nap = `{}`
 			}
-		}
+			got := b.togetherInTime(t, []string{putNote(1, "a", slow)}, []string{putNote(1, "b", nap)}, []string{putNote(1, "c", `{}`)})
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("committed (-want +got):\n%s", diff)
+			}
+			for user, want := range []bool{true, false, false} {
+				if got := b.store.GoesAlone(fmt.Sprint("u", user)); got != want {
+					t.Errorf("u%d goes alone: %v, want %v", user, got, want)
+				}
+			}
+		})
 	}
 }
 
@@ -171,22 +249,8 @@ func TestWhoseProgressIsHeldGoesAlone(t *testing.T) {
 	}
 }
 
-// Behind a pooler what was committed before a failure cannot be made durable over
-// the connection that committed it: it is applied again, and recognised.
-func TestBehindAPoolerAFailureLeavesARoundTripUndecided(t *testing.T) {
-	t.Parallel()
-	b := attackOn(t, "", func(o *postgres.Options) { o.TransactionPool = true })
-	entries := [][]string{{putNote(1, "a", `{}`)}, {putNote(1, "bad", `{"n":-1}`)}, {putNote(1, "c", `{}`)}}
-	if diff := cmp.Diff([]bool{false, false, false}, b.together(t, entries...)); diff != "" {
-		t.Errorf("committed (-want +got):\n%s", diff)
-	}
-	for user, want := range []outcome{{Duplicates: 1}, {Codes: []string{"check_violation"}}, {Applied: 1}} {
-		b.expect(t, want, fmt.Sprint("u", user), "c", entries[user]...)
-	}
-}
-
-// Else each commit of the second path need not wait for the disk, because one does
-// in the end; see TestUploadsWaitForTheDisk.
+// Over a connection of its own the second path lets its commits not wait for the
+// disk, because one does in the end.
 func TestBehindAPoolerEachCommitWaitsForTheDisk(t *testing.T) {
 	t.Parallel()
 	for pooled, want := range map[bool]string{true: "on", false: "off"} {
@@ -199,6 +263,21 @@ func TestBehindAPoolerEachCommitWaitsForTheDisk(t *testing.T) {
 		b.expect(t, outcome{Applied: 1, Codes: []string{"check_violation"}}, "u", "c", putNote(1, "a", `{}`), putNote(2, "bad", `{"n":-1}`))
 		if got := b.text(t, `SELECT body FROM notes`); got != want {
 			t.Errorf("behind a pooler (%v) the second path runs with synchronous_commit = %s, want %s", pooled, got, want)
+		}
+	}
+}
+
+// A redelivery may find what was committed and has not reached the disk yet: its own
+// commit, of having locked the client's row, waits for both.
+func TestWhatIsRecognisedHasReachedTheDisk(t *testing.T) {
+	t.Parallel()
+	for _, pace := range []int{0, 1} {
+		b := attackOn(t, "", func(o *postgres.Options) { o.TransactionPool = true })
+		b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "a", `{}`))
+		b.store.SetPace("u", "c", pace)
+		b.expect(t, outcome{Duplicates: 1}, "u", "c", putNote(1, "a", `{}`))
+		if got := b.text(t, `SELECT pg_xact_status(xmax::text::xid8) FROM ferry.progress`); got != "committed" {
+			t.Errorf("with a pace of %d the transaction that recognised it is %s", pace, got)
 		}
 	}
 }

@@ -68,13 +68,9 @@ func (r *run) begin() []query {
 		commits = "relaxed"
 	}
 	r.granted = r.statementLimit()
-	limits := query{sql: limitsSQL, params: []param{
+	queries := []query{{sql: beginSQL}, {sql: limitsSQL, row: r.readBegan, params: []param{
 		textParam(commits), milliseconds(min(longestWait, r.granted/2)), milliseconds(r.granted),
-	}}
-	if r.shares {
-		limits.row = r.readBegan
-	}
-	queries := []query{{sql: beginSQL}, limits}
+	}}}
 	if r.raises {
 		queries = append(queries, r.raiseCheckpoint())
 	}
