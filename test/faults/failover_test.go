@@ -56,7 +56,7 @@ func (w *world) failOver(t *testing.T, cluster *patroni, whole bool, probes []*d
 		t.Error(err)
 		return false
 	}
-	old, err := cluster.primary(ctx, nil)
+	old, started, err := cluster.primary(ctx, "")
 	if err != nil {
 		t.Error(err)
 		return false
@@ -69,7 +69,7 @@ func (w *world) failOver(t *testing.T, cluster *patroni, whole bool, probes []*d
 	} else {
 		old.killPostgres()
 	}
-	primary, err := cluster.primary(ctx, old)
+	primary, _, err := cluster.primary(ctx, started)
 	if err != nil {
 		t.Errorf("after %s was killed: %v", what, err)
 		return false

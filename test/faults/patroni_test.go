@@ -99,7 +99,7 @@ func newPatroni(t *testing.T) *patroni {
 	p.address = newPrimaryProxy(t, p.nodes)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := p.primary(ctx, nil); err != nil {
+	if _, _, err := p.primary(ctx, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.replicated(ctx); err != nil {
@@ -231,27 +231,34 @@ listen primary
 	return address
 }
 
-// answers asks a node's Patroni a question that it answers by status.
-func (n *node) answers(question string) bool {
+// primarySince is when a node's Postgres was started, if it is the primary.
+func (n *node) primarySince() (started string) {
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get("http://" + n.rest + question) //nolint:noctx // it has a timeout
+	response, err := client.Get("http://" + n.rest + "/primary") //nolint:noctx // it has a timeout
 	if err != nil {
-		return false
+		return ""
 	}
-	_ = response.Body.Close()
-	return response.StatusCode == http.StatusOK
+	defer response.Body.Close()
+	var status struct {
+		Started string `json:"postmaster_start_time"`
+	}
+	if response.StatusCode != http.StatusOK || json.NewDecoder(response.Body).Decode(&status) != nil {
+		return ""
+	}
+	return status.Started
 }
 
-// primary waits for a primary other than before.
-func (p *patroni) primary(ctx context.Context, before *node) (*node, error) {
+// primary waits for a primary that was started at another time than before: mostly
+// on another node, but Patroni may start Postgres again where it was.
+func (p *patroni) primary(ctx context.Context, before string) (n *node, started string, err error) {
 	for {
 		for _, n := range p.nodes {
-			if n != before && n.answers("/primary") {
-				return n, nil
+			if started := n.primarySince(); started != "" && started != before {
+				return n, started, nil
 			}
 		}
 		if pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
-			return nil, errors.New("there is no primary")
+			return nil, "", errors.New("there is no primary")
 		}
 	}
 }
