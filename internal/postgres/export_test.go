@@ -16,11 +16,9 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 	}
 	riders := make([]*ride, len(list))
 	for i, up := range list {
-		r := &run{store: s, caller: callers[i], upload: up, catalog: c, started: s.options.Now(), limit: applyTimeout}
-		b := r.whole()
-		b.steps, _ = plan(c, b.ops, b.atMost)
-		defer free(b.steps)
-		riders[i] = &ride{run: *r, batch: b}
+		r := &run{store: s, caller: callers[i], upload: up, started: s.options.Now(), limit: applyTimeout}
+		riders[i], _ = r.ride(c)
+		defer free(riders[i].batch.steps)
 	}
 	s.applyTogether(ctx, riders)
 	committed := make([]bool, len(riders))
@@ -32,7 +30,7 @@ func (s *Store) ApplyTogether(ctx context.Context, callers []uploads.Caller, lis
 
 // GiveTrips says how long a shared round trip, and a statement of it, may take.
 func (s *Store) GiveTrips(statement, trip time.Duration) {
-	s.lanes.statement, s.lanes.trip = statement, trip
+	s.lanes.slow, s.lanes.statement, s.lanes.trip = statement, statement, trip
 }
 
 // OccupyLane takes a free lane, for which others then wait so long.

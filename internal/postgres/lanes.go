@@ -1,16 +1,17 @@
 package postgres
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
-// lanes is where small uploads come together. A lane carries one round trip at a
-// time. While one is free an upload goes at once, by itself; what comes meanwhile
-// goes together with the next.
+// lanes is where small uploads come together. A lane carries one shared round trip at
+// a time. While one is free an upload goes at once, by itself, and what comes in the
+// next moment goes together.
 type lanes struct {
-	patience, statement, trip time.Duration // the limits of the same names
+	patience, slow, statement, trip time.Duration // the limits of these names
 
 	mu      sync.Mutex
 	free    int
@@ -24,8 +25,8 @@ type lanes struct {
 const connectionsPerLane = 8
 
 // Nobody waits longer for a lane than patience, and whoever goes by themselves
-// gives theirs back after so long. After a slow round trip half as many as it had
-// share the next.
+// gives theirs back after so long. After a round trip that took longer than slowTrip
+// half as many as it had share the next.
 const (
 	patience   = 5 * time.Millisecond
 	slowTrip   = 50 * time.Millisecond
@@ -41,7 +42,7 @@ const (
 
 func newLanes(connections int) *lanes {
 	return &lanes{
-		patience: patience, statement: statementOfTrip, trip: tripTime,
+		patience: patience, slow: slowTrip, statement: statementOfTrip, trip: tripTime,
 		free: max(1, connections/connectionsPerLane), most: mostRiders, apart: map[string]time.Time{},
 	}
 }
@@ -60,6 +61,10 @@ type ride struct {
 func (l *lanes) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.take()
+}
+
+func (l *lanes) take() bool {
 	if l.free == 0 {
 		return false
 	}
@@ -89,15 +94,13 @@ func (l *lanes) wait(x *ride) (leads, ok bool) {
 func (l *lanes) join(x *ride) (leads, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.free > 0:
-		l.free--
+	if l.take() {
 		return true, true
-	case l.most == 1:
-		return false, false
 	}
-	l.waiting = append(l.waiting, x)
-	return false, true
+	if ok = l.most > 1; ok {
+		l.waiting = append(l.waiting, x)
+	}
+	return false, ok
 }
 
 func (l *lanes) giveUp(x *ride) bool {
@@ -138,7 +141,7 @@ func (l *lanes) learn(riders int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case took <= slowTrip:
+	case took <= l.slow:
 		l.most = min(mostRiders, l.most+1)
 	case riders > 1:
 		l.most = riders / 2
@@ -168,9 +171,13 @@ func (l *lanes) setApart(riders ...*ride) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range riders {
+		now := x.store.options.Now()
+		if len(l.apart) >= maxApart {
+			maps.DeleteFunc(l.apart, func(_ string, until time.Time) bool { return !now.Before(until) })
+		}
 		if len(l.apart) >= maxApart {
 			clear(l.apart)
 		}
-		l.apart[x.caller.UserID] = x.store.options.Now().Add(apartFor)
+		l.apart[x.caller.UserID] = now.Add(apartFor)
 	}
 }

@@ -30,8 +30,8 @@ const (
 // What one upload can cost another that shares with it. A statement may take
 // statementOfTrip, and wait for a lock half of that. After tripTime the statement
 // that runs is canceled, and after twice that all is over, also on a connection that
-// went silent. Whoever failed, or took longer than a statement may, shares with
-// nobody for a while.
+// went silent. Whoever failed, or made the round trip slow, shares with nobody for a
+// while.
 const (
 	statementOfTrip = 100 * time.Millisecond
 	tripTime        = 1 * time.Second
@@ -39,8 +39,8 @@ const (
 
 // share applies a small upload together with others, and returns its result. It
 // returns nil if the upload is to be applied by itself: because nobody else is there,
-// or because it did not work out, and then what was committed counts as a
-// duplicate. leave must be called once the upload is applied.
+// it is not one to share, or it did not work out, and then what was committed counts
+// as a duplicate. leave must be called once the upload is applied.
 func (r *run) share(ctx context.Context) (result *uploads.Result, leave func()) {
 	l, nothing := r.store.lanes, func() {}
 	if !r.mayShare() {
@@ -49,15 +49,13 @@ func (r *run) share(ctx context.Context) (result *uploads.Result, leave func()) 
 	if l.enter() {
 		return nil, l.hold()
 	}
-	x := &ride{run: *r, batch: r.whole(), told: make(chan bool, 1)}
-	var err error
-	if x.catalog, err = r.store.catalog(ctx, r.started.Add(-catalogAge)); err != nil {
+	c := r.store.tables.get(r.started.Add(-catalogAge))
+	if c == nil { // to wait for one takes too long
 		return nil, nothing
 	}
-	steps, refusals := plan(x.catalog, x.batch.ops, x.batch.atMost)
-	defer free(steps)
-	x.batch.steps = steps
-	if len(refusals) > 0 || len(steps) > fewStatements {
+	x, refusals := r.ride(c)
+	defer free(x.batch.steps)
+	if len(refusals) > 0 || len(x.batch.steps) > fewStatements {
 		return nil, nothing
 	}
 	switch leads, ok := l.wait(x); {
@@ -74,6 +72,14 @@ func (r *run) share(ctx context.Context) (result *uploads.Result, leave func()) 
 		return nil, nothing
 	}
 	return x.allApplied(), nothing
+}
+
+// ride plans the upload as a part of a round trip.
+func (r *run) ride(c *catalog) (x *ride, refusals []planRefusal) {
+	x = &ride{run: *r, batch: r.whole(), told: make(chan bool, 1)}
+	x.catalog = c
+	x.batch.steps, refusals = plan(c, x.batch.ops, x.batch.atMost)
+	return x, refusals
 }
 
 // mayShare is whether the upload may share a round trip with others. Behind a pooler
@@ -138,7 +144,7 @@ func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 	case !known && overtime:
 		s.lanes.setApart(riders...)
 	case known:
-		s.lanes.setApart(slow(riders, last.began, took, s.lanes.statement)...)
+		s.lanes.setApart(slow(riders, last.began, took, s.lanes.slow)...)
 		if err != nil && !overtime { // else whoever runs need not have taken the time
 			s.lanes.setApart(culprit(riders, n, last.began)...)
 		}
@@ -163,7 +169,7 @@ func committed(riders []*ride, err error) (n int, known bool) {
 	return n, answered
 }
 
-// slow lists the riders of users who took longer than limit, be it at COMMIT, which no
+// slow lists the riders of users who took longer than limit by themselves, be it at COMMIT, which no
 // timeout bounds. All answers arrive together, so it goes by the server's clock. end
 // is when ferry's own transaction began; 0 if it did not come to that.
 func slow(riders []*ride, end, took, limit time.Duration) []*ride {
