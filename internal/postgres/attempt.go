@@ -102,7 +102,7 @@ func (r *run) recognise(ctx context.Context, txs []*transaction) error {
 	}
 	for _, o := range ops {
 		rec := known[operationKey{o.op.OpID, o.op.Fingerprint}]
-		o.decided = rec.decision
+		o.decided, o.recognised = rec.decision, rec.decision != undecided
 		switch rec.decision {
 		case applied:
 			o.decided = duplicate
@@ -112,6 +112,37 @@ func (r *run) recognise(ctx context.Context, txs []*transaction) error {
 	}
 	return nil
 }
+
+// recogniseAgain makes sure of what earlier deliveries decided. Where they did not
+// wait for the disk or a standby, it may have been forgotten since it was read: a
+// pooler does not tell. What is still there when this commits stays.
+func (r *run) recogniseAgain(ctx context.Context, txs []*transaction) error {
+	var known []*operation
+	for _, tx := range txs {
+		for i := range tx.operations {
+			if o := &tx.operations[i]; o.recognised {
+				o.decided, known = undecided, append(known, o)
+			}
+		}
+	}
+	if len(known) == 0 {
+		return nil
+	}
+	err := r.recognise(ctx, openTransactions(txs))
+	if err == nil {
+		err = r.session.exchange(ctx, r.commit())
+	}
+	if err != nil {
+		r.session.rollback(ctx)
+		return r.ownFault(err)
+	}
+	if slices.ContainsFunc(known, func(o *operation) bool { return o.decided == undecided }) {
+		return unavailable(errForgotten)
+	}
+	return nil
+}
+
+var errForgotten = errors.New("the database forgot what an earlier delivery had decided")
 
 // belongsTo notes that an operation of tx is part of a rejection.
 func (tx *transaction) belongsTo(rejection uuid) {

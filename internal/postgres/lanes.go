@@ -144,7 +144,7 @@ func (l *lanes) learn(riders int, took time.Duration) {
 	case took <= l.slow:
 		l.most = min(mostRiders, l.most+1)
 	case riders > 1:
-		l.most = riders / 2
+		l.most = min(l.most, riders/2)
 	}
 }
 

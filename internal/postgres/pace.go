@@ -48,12 +48,8 @@ func (r *run) key() clientKey { return clientKey{r.caller.UserID, r.upload.Clien
 // settleAtPace settles txs in parts of a size, in order.
 func (r *run) settleAtPace(ctx context.Context, txs []*transaction, size int) error {
 	err := r.recognise(ctx, txs)
-	if err == nil {
-		// Whoever decided some may not have waited for the disk.
-		err = r.session.exchange(ctx, r.commit())
-	}
+	r.session.rollback(ctx)
 	if err != nil {
-		r.session.rollback(ctx)
 		return r.ownFault(err)
 	}
 	return r.settleEach(ctx, slices.Chunk(openTransactions(txs), size))

@@ -85,9 +85,10 @@ ORDER BY h.seq`
 
 // touchProgressSQL writes something, so that its COMMIT has to wait.
 const touchProgressSQL = `
-UPDATE ferry.progress
-SET updated_at = now()
-WHERE user_id = $1 AND client_id = $2`
+INSERT INTO ferry.progress (user_id, client_id, last_op_id)
+VALUES ($1, $2, -1)
+ON CONFLICT (user_id, client_id) DO UPDATE
+SET updated_at = now()`
 
 // client is the pair of parameters that names the client in ferry's tables.
 func (r *run) client() []param {

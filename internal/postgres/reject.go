@@ -64,8 +64,8 @@ func (r *run) storeRejections(ctx context.Context, verdicts []verdict) ([]verdic
 		return nil, err
 	}
 	if len(open(txs)) < before { // another delivery was faster: judge what is left anew
-		// It may not have waited for the disk.
-		return nil, r.session.exchange(ctx, r.commit())
+		r.session.rollback(ctx)
+		return nil, nil
 	}
 	if err := r.measureOpen(ctx); err != nil {
 		return nil, err

@@ -126,7 +126,7 @@ func payloadOf(up *uploads.Upload) []*uploads.Operation {
 
 // applyInParts is the second path. met is what stood in the first one's way.
 func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result, error) {
-	// Behind a pooler the connection that makeDurable asks may not be the one that
+	// Behind a pooler makeDurable may ask another connection than the one that
 	// committed: a crash between them would not show.
 	r.relaxed, r.splits = r.upload.ExactlyOnce && r.session.isOurs(), true
 	txs := r.transactions()
@@ -140,7 +140,7 @@ func (r *run) applyInParts(ctx context.Context, met *obstacle) (*uploads.Result,
 		settled = unavailable(errors.New("operations were left undecided, which is a bug"))
 	}
 	r.notePace(ctx, settled)
-	if err := r.makeDurable(ctx); err != nil {
+	if err := r.makeSure(ctx, txs); err != nil {
 		return nil, cmp.Or(settled, err)
 	}
 	if settled != nil {
@@ -156,15 +156,20 @@ func (r *run) hurried() bool {
 	return spent > r.limit/3
 }
 
+// makeSure waits until all that is decided will last.
+func (r *run) makeSure(ctx context.Context, txs []*transaction) error {
+	if r.relaxed {
+		return r.makeDurable(ctx)
+	}
+	return r.recogniseAgain(ctx, txs)
+}
+
 // makeDurable waits until everything that this run has committed is on disk.
 // The commits of the second path do not wait one by one: what follows them in
 // the write-ahead log cannot reach the disk before them.
 //
 // Source: PostgreSQL documentation, "Asynchronous Commit".
 func (r *run) makeDurable(ctx context.Context) error {
-	if !r.relaxed {
-		return nil
-	}
 	if err := r.session.exchange(ctx, r.durably()...); err != nil {
 		r.session.rollback(ctx)
 		return r.ownFault(err)

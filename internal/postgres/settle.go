@@ -38,6 +38,8 @@ type operation struct {
 	tx *transaction
 	// decided is what became of it, once that is committed.
 	decided decision
+	// recognised is whether an earlier delivery did.
+	recognised bool
 	// expected is what it will be recorded as: applied, unless its row was
 	// looked for and not found.
 	expected decision

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -133,23 +134,15 @@ func (s *Store) applyTogether(ctx context.Context, riders []*ride) {
 	queries := make([]query, 0, 10*(len(riders)+1))
 	for _, x := range riders {
 		x.shares, x.relaxed = true, true
-		queries = x.put(queries, x.batch, true)
+		queries = x.put(queries, x.batch, false)
 	}
-	queries = append(queries, last.durably()...)
+	durably := last.durably()
 	started := time.Now()
-	err = session.exchangeWithin(ctx, s.lanes.trip, queries)
-	took := time.Since(started)
+	err = session.exchangeWithin(ctx, s.lanes.trip, append(queries, durably...))
+	took := min(time.Since(started), s.lanes.trip) // and not what it took to cancel
 	n, known := committed(riders, err)
-	switch overtime := took >= s.lanes.trip; {
-	case !known && overtime:
-		s.lanes.setApart(riders...)
-	case known:
-		s.lanes.setApart(slow(riders, last.began, took, s.lanes.slow)...)
-		if err != nil && !overtime { // else whoever runs need not have taken the time
-			s.lanes.setApart(culprit(riders, n, last.began)...)
-		}
-	}
-	if n == 0 || err != nil && session.exchange(ctx, last.durably()...) != nil {
+	s.lanes.setApart(s.lanes.blame(riders, n, known, err, last.began, took)...)
+	if n == 0 || err != nil && session.exchange(ctx, durably...) != nil {
 		return
 	}
 	for _, x := range riders[:n] {
@@ -169,16 +162,28 @@ func committed(riders []*ride, err error) (n int, known bool) {
 	return n, answered
 }
 
-// slow lists the riders of users who took longer than limit by themselves, be it at COMMIT, which no
-// timeout bounds. All answers arrive together, so it goes by the server's clock. end
-// is when ferry's own transaction began; 0 if it did not come to that.
-func slow(riders []*ride, end, took, limit time.Duration) []*ride {
+// blame lists those who held up the others of a round trip, n of whom were committed.
+// last is when ferry's own transaction began; 0 if it did not come to that.
+func (l *lanes) blame(riders []*ride, n int, known bool, err error, last, took time.Duration) []*ride {
+	switch overtime := took == l.trip; {
+	case !known && overtime:
+		return riders
+	case !known:
+		return nil
+	case err != nil && !overtime:
+		return append(slow(riders, last, took, l.slow), culprit(riders, n, last)...)
+	}
+	return slow(riders, last, took, l.slow) // whoever was canceled need not have taken the time
+}
+
+// slow lists the riders of users who took longer than limit by themselves, be it at
+// COMMIT, which no timeout bounds. All answers arrive together, so it goes by the
+// server's clock.
+func slow(riders []*ride, last, took, limit time.Duration) []*ride {
 	if took <= limit {
 		return nil
 	}
-	if end == 0 {
-		end = riders[0].began + took
-	}
+	end := cmp.Or(last, riders[0].began+took)
 	spent := map[string]time.Duration{}
 	for _, x := range slices.Backward(riders) {
 		if x.began > 0 {

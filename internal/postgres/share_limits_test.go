@@ -298,18 +298,3 @@ func TestBehindAPoolerEachCommitWaitsForTheDisk(t *testing.T) {
 		}
 	}
 }
-
-// A redelivery may find what was committed and has not reached the disk yet: its own
-// commit, of having locked the client's row, waits for both.
-func TestWhatIsRecognisedHasReachedTheDisk(t *testing.T) {
-	t.Parallel()
-	for _, pace := range []int{0, 1} {
-		b := attackOn(t, "", func(o *postgres.Options) { o.TransactionPool = true })
-		b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "a", `{}`))
-		b.store.SetPace("u", "c", pace)
-		b.expect(t, outcome{Duplicates: 1}, "u", "c", putNote(1, "a", `{}`))
-		if got := b.text(t, `SELECT pg_xact_status(xmax::text::xid8) FROM ferry.progress`); got != "committed" {
-			t.Errorf("with a pace of %d the transaction that recognised it is %s", pace, got)
-		}
-	}
-}
