@@ -42,20 +42,10 @@ func TestWhatIsRecognisedWithoutACommitIsNotAcknowledged(t *testing.T) {
 	b := attackOn(t, "")
 	var cut atomic.Bool
 	url := postgrestest.Forward(t, b.db.URLAs("ferry_login", ""), func(client, server net.Conn) (up, down func()) {
-		up = func() {
-			defer client.Close()
-			defer server.Close()
-			for buffer := make([]byte, 1<<16); ; {
-				n, err := client.Read(buffer)
-				if err != nil || cut.Load() && bytes.Contains(buffer[:n], []byte("COMMIT")) && !bytes.Contains(buffer[:n], []byte("BEGIN")) {
-					return
-				}
-				if _, err := server.Write(buffer[:n]); err != nil {
-					return
-				}
-			}
-		}
-		return up, pass(client, server, new(atomic.Bool))
+		up = pass(server, client, func(data []byte) (on, end bool) {
+			return true, cut.Load() && bytes.Contains(data, []byte("COMMIT")) && !bytes.Contains(data, []byte("BEGIN"))
+		})
+		return up, pass(client, server, always)
 	})
 	b.store = openAttacked(t, url+"&pool_max_conns=2", func(o *postgres.Options) { o.TransactionPool = true })
 	b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "a", `{}`))

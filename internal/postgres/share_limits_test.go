@@ -123,7 +123,8 @@ func TestASilentLineHoldsUpARoundTripForAMomentOnly(t *testing.T) {
 	b := attackOn(t, "")
 	var silent atomic.Bool
 	url := postgrestest.Forward(t, b.db.URLAs("ferry_login", ""), func(client, server net.Conn) (up, down func()) {
-		return pass(server, client, &silent), pass(client, server, &silent)
+		unlessSilent := func([]byte) (on, end bool) { return !silent.Load(), false }
+		return pass(server, client, unlessSilent), pass(client, server, unlessSilent)
 	})
 	b.store = openAttacked(t, url+"&pool_max_conns=1")
 	b.expect(t, outcome{Applied: 1}, "u", "warm", putNote(1, "warm", `{}`))
@@ -146,8 +147,9 @@ func TestASilentLineHoldsUpARoundTripForAMomentOnly(t *testing.T) {
 	}
 }
 
-// pass hands on what comes from one side to the other, unless the line is silent.
-func pass(to, from net.Conn, silent *atomic.Bool) func() {
+// pass hands on what comes from one side to the other, where allow says so; end ends
+// the connection.
+func pass(to, from net.Conn, allow func(data []byte) (on, end bool)) func() {
 	return func() {
 		defer to.Close()
 		defer from.Close()
@@ -156,7 +158,11 @@ func pass(to, from net.Conn, silent *atomic.Bool) func() {
 			if err != nil {
 				return
 			}
-			if silent.Load() {
+			on, end := allow(buffer[:n])
+			if end {
+				return
+			}
+			if !on {
 				continue
 			}
 			if _, err := to.Write(buffer[:n]); err != nil {
@@ -166,33 +172,22 @@ func pass(to, from net.Conn, silent *atomic.Bool) func() {
 	}
 }
 
+func always([]byte) (on, end bool) { return true, false }
+
 // An error is all that comes back before the line goes silent.
 func TestALineThatGoesSilentAfterAnErrorHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	b := attackOn(t, "")
 	var armed, silent atomic.Bool
 	url := postgrestest.Forward(t, b.db.URLAs("ferry_login", ""), func(client, server net.Conn) (up, down func()) {
-		down = func() {
-			defer client.Close()
-			defer server.Close()
-			for buffer := make([]byte, 1<<16); ; {
-				n, err := server.Read(buffer)
-				if err != nil {
-					return
-				}
-				if silent.Load() {
-					continue
-				}
-				// ReadyForQuery, in a transaction that failed.
-				if armed.Load() && bytes.HasSuffix(buffer[:n], []byte("Z\x00\x00\x00\x05E")) {
-					silent.Store(true)
-				}
-				if _, err := client.Write(buffer[:n]); err != nil {
-					return
-				}
+		return pass(server, client, always), pass(client, server, func(answers []byte) (on, end bool) {
+			on = !silent.Load()
+			// ReadyForQuery, in a transaction that failed.
+			if armed.Load() && bytes.HasSuffix(answers, []byte("Z\x00\x00\x00\x05E")) {
+				silent.Store(true)
 			}
-		}
-		return pass(server, client, &silent), down
+			return on, false
+		})
 	})
 	b.store = openAttacked(t, url+"&pool_max_conns=1")
 	b.expect(t, outcome{Applied: 1}, "u", "warm", putNote(1, "warm", `{}`))
