@@ -64,6 +64,7 @@ func (l *lanes) enter() bool {
 	return l.take()
 }
 
+// take is enter where the lock is held.
 func (l *lanes) take() bool {
 	if l.free == 0 {
 		return false
