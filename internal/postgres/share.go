@@ -165,15 +165,18 @@ func committed(riders []*ride, err error) (n int, known bool) {
 // blame lists those who held up the others of a round trip, n of whom were committed.
 // last is when ferry's own transaction began; 0 if it did not come to that.
 func (l *lanes) blame(riders []*ride, n int, known bool, err error, last, took time.Duration) []*ride {
-	switch overtime := took == l.trip; {
+	overtime := took == l.trip
+	switch {
 	case !known && overtime:
 		return riders
 	case !known:
 		return nil
-	case err != nil && !overtime:
-		return append(slow(riders, last, took, l.slow), culprit(riders, n, last)...)
 	}
-	return slow(riders, last, took, l.slow) // whoever was canceled need not have taken the time
+	blamed := slow(riders, last, took, l.slow)
+	if err != nil && !overtime { // else whoever was canceled need not have taken the time
+		blamed = append(blamed, culprit(riders, n, last)...)
+	}
+	return blamed
 }
 
 // slow lists the riders of users who took longer than limit by themselves, be it at
