@@ -17,13 +17,7 @@ func TestAttackHugeUploadsDoNotHoldUpSmallOnes(t *testing.T) {
 		CREATE POLICY p ON slow TO authenticated USING (true);
 		GRANT ALL ON slow TO authenticated`,
 		func(o *postgres.Options) { o.URL += "&pool_max_conns=2" })
-	lock, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lock.Exec(t.Context(), `LOCK TABLE slow IN ACCESS EXCLUSIVE MODE`); err != nil {
-		t.Fatal(err)
-	}
+	release := b.hold(t, `LOCK TABLE slow IN ACCESS EXCLUSIVE MODE`)
 	const huge, many = 4, 1001
 	decided := make(chan outcome, huge)
 	for i := range huge {
@@ -45,9 +39,7 @@ func TestAttackHugeUploadsDoNotHoldUpSmallOnes(t *testing.T) {
 	for i := range 10 {
 		b.expect(t, outcome{Applied: 1}, "small", "c", putNote(i+1, fmt.Sprint(i), `{"n":1}`))
 	}
-	if err := lock.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	for range huge {
 		if got := <-decided; got.Applied != many {
 			t.Errorf("a huge upload: %+v", got)

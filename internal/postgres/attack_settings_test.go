@@ -250,16 +250,20 @@ func TestAReplayIsRefusedByAPolicyThatRaises(t *testing.T) {
 	}
 }
 
+// noteSettingSQL has each note say with which setting it is about to be committed.
+const noteSettingSQL = `
+CREATE FUNCTION note_setting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	new.body := current_setting('synchronous_commit');
+	RETURN new;
+END $$;
+CREATE TRIGGER setting BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION note_setting()`
+
 // A server that does not wait for the disk would let a 200 be forgotten. One that
 // waits for more than the disk is left to it.
 func TestUploadsWaitForTheDisk(t *testing.T) {
 	t.Parallel()
 	for setting, want := range map[string]string{"off": "on", "on": "on", "local": "local", "remote_apply": "remote_apply"} {
-		b := attackOn(t, `CREATE FUNCTION note_setting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-				new.body := current_setting('synchronous_commit');
-				RETURN new;
-			END $$;
-			CREATE TRIGGER setting BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION note_setting()`)
+		b := attackOn(t, noteSettingSQL)
 		b.db.Exec(t, `ALTER DATABASE `+b.db.Name+` SET synchronous_commit = `+setting)
 		b.expect(t, outcome{Applied: 1}, "u", "c", putNote(1, "a", `{"n":1}`))
 		if got := b.text(t, `SELECT body FROM notes`); got != want {

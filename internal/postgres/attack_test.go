@@ -171,6 +171,26 @@ func (b *attack) expect(t testing.TB, want outcome, user, client string, entries
 	return got
 }
 
+// hold begins a transaction that holds what sql locks, until release is called or the
+// test ends.
+func (b *attack) hold(t *testing.T, sql string) (release func()) {
+	t.Helper()
+	holder, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) })
+	if _, err := holder.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := holder.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (b *attack) text(t testing.TB, sql string, args ...any) string {
 	t.Helper()
 	var s string
@@ -765,14 +785,7 @@ func TestAttackAnUploadThatAlwaysTimesOutIsDecidedInTheEnd(t *testing.T) {
 		$$ BEGIN IF new.body = 'slow' THEN SET LOCAL lock_timeout = '10ms'; LOCK TABLE busy; END IF; RETURN new; END $$;
 		CREATE TABLE busy (); GRANT ALL ON busy TO authenticated;
 		CREATE TRIGGER w BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION wait_for_ever()`)
-	holder, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Rollback(context.WithoutCancel(t.Context()))
-	if _, err := holder.Exec(t.Context(), `LOCK TABLE busy`); err != nil {
-		t.Fatal(err)
-	}
+	b.hold(t, `LOCK TABLE busy`)
 	var ahead atomic.Int64 // the clock, in seconds
 	store := openAttacked(t, b.db.URLAs("ferry_login", ""), func(o *postgres.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load()) * time.Second) }

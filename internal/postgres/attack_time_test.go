@@ -227,19 +227,11 @@ func TestAttackAVerdictThatCannotBeStoredIsStoredByTheNextDelivery(t *testing.T)
 		t.Fatal("a minute passed within two seconds")
 	}
 	b.db.Exec(t, `UPDATE ferry.timeouts SET attempts = 10, first_at = first_at - interval '2 minutes'`)
-	holder, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := holder.Exec(t.Context(), `LOCK TABLE ferry.rejections IN SHARE MODE`); err != nil {
-		t.Fatal(err)
-	}
+	release := b.hold(t, `LOCK TABLE ferry.rejections IN SHARE MODE`)
 	if err := deliver(); err == nil {
 		t.Fatal("a rejection was stored in a table that is locked")
 	}
-	if err := holder.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if got := b.text(t, `SELECT attempts::text FROM ferry.timeouts`); got != "11" {
 		t.Errorf("%s attempts are counted", got)
 	}
@@ -334,21 +326,13 @@ func TestAttackAttemptsCountAsLongAsNoneSucceeds(t *testing.T) {
 		return err
 	}
 	for range 2 {
-		holder, err := b.pool.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := holder.Exec(t.Context(), `SELECT FROM notes FOR UPDATE`); err != nil {
-			t.Fatal(err)
-		}
+		release := b.hold(t, `SELECT FROM notes FOR UPDATE`)
 		for range 3 {
 			if err := deliver(); err == nil {
 				t.Fatal("a locked row was changed")
 			}
 		}
-		if err := holder.Rollback(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		release()
 		if err := deliver(); err != nil {
 			t.Fatal(err)
 		}

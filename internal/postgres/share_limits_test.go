@@ -57,14 +57,7 @@ func TestWhoWaitsForTheCatalogDoesNotShare(t *testing.T) {
 	b := attackOn(t, "")
 	leave, _ := b.store.OccupyLane(0)
 	defer leave()
-	holder, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = holder.Rollback(t.Context()) }()
-	if _, err := holder.Exec(t.Context(), `LOCK TABLE ferry.tables IN ACCESS EXCLUSIVE MODE`); err != nil {
-		t.Fatal(err)
-	}
+	b.hold(t, `LOCK TABLE ferry.tables IN ACCESS EXCLUSIVE MODE`)
 	started := time.Now()
 	if got, err := b.try(t, "u", "c", putNote(1, "a", `{}`)); err == nil {
 		t.Errorf("without a catalog: %+v", got)
@@ -93,14 +86,7 @@ func TestALockHoldsUpARoundTripForAMomentOnly(t *testing.T) {
 	t.Parallel()
 	b := attackOn(t, "")
 	b.expect(t, outcome{Applied: 1}, "u0", "c", putNote(1, "locked", `{}`))
-	holder, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = holder.Rollback(t.Context()) }()
-	if _, err := holder.Exec(t.Context(), `SELECT FROM notes WHERE id = 'locked' FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
+	b.hold(t, `SELECT FROM notes WHERE id = 'locked' FOR UPDATE`)
 	b.store.GiveTrips(time.Second, time.Minute)
 	started := time.Now()
 	got := b.togetherInTime(t, []string{patchNote(2, "locked", `{"n":2}`)}, []string{putNote(1, "b", `{}`)})
@@ -242,17 +228,7 @@ func TestWhoseProgressIsHeldGoesAlone(t *testing.T) {
 		CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN new; END $$;
 		CREATE TRIGGER wait BEFORE INSERT ON notes FOR EACH ROW WHEN (new.n = 13) EXECUTE FUNCTION wait()`)
 	b.store.GiveTrips(4*time.Second, 8*time.Second)
-	holder, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = holder.Rollback(t.Context()) }()
-	lock := func(sql string) {
-		if _, err := holder.Exec(t.Context(), sql); err != nil {
-			t.Error(err)
-		}
-	}
-	lock(`SELECT pg_advisory_lock(7)`)
+	goOn := b.hold(t, `SELECT pg_advisory_xact_lock(7)`)
 	var running sync.WaitGroup
 	entries := [][]string{{putNote(1, "a", `{}`)}, {putNote(1, "b", `{"n":13}`)}, {putNote(1, "c", `{}`)}}
 	running.Go(func() {
@@ -261,10 +237,10 @@ func TestWhoseProgressIsHeldGoesAlone(t *testing.T) {
 		}
 	})
 	b.db.UntilWaiting(t, 1)
-	lock(`SELECT FROM ferry.progress WHERE user_id = 'u0' FOR UPDATE`)
-	lock(`SELECT pg_advisory_unlock(7)`)
+	release := b.hold(t, `SELECT FROM ferry.progress WHERE user_id = 'u0' FOR UPDATE`)
+	goOn()
 	running.Wait()
-	lock(`ROLLBACK`)
+	release()
 	for user, alone := range []bool{true, false, false} {
 		user := fmt.Sprint("u", user)
 		if b.store.GoesAlone(user) != alone {
@@ -281,12 +257,7 @@ func TestWhoseProgressIsHeldGoesAlone(t *testing.T) {
 func TestBehindAPoolerEachCommitWaitsForTheDisk(t *testing.T) {
 	t.Parallel()
 	for pooled, want := range map[bool]string{true: "on", false: "off"} {
-		b := attackOn(t, `CREATE FUNCTION note_setting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-				new.body := current_setting('synchronous_commit');
-				RETURN new;
-			END $$;
-			CREATE TRIGGER setting BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION note_setting()`,
-			func(o *postgres.Options) { o.TransactionPool = pooled })
+		b := attackOn(t, noteSettingSQL, func(o *postgres.Options) { o.TransactionPool = pooled })
 		b.expect(t, outcome{Applied: 1, Codes: []string{"check_violation"}}, "u", "c", putNote(1, "a", `{}`), putNote(2, "bad", `{"n":-1}`))
 		if got := b.text(t, `SELECT body FROM notes`); got != want {
 			t.Errorf("behind a pooler (%v) the second path runs with synchronous_commit = %s, want %s", pooled, got, want)
